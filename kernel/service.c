@@ -17,8 +17,10 @@
 #include "kernel/manage/settings.h"
 #include "kernel/peers/ask.h"
 #include "kernel/peers/evacuate.h"
+#include "kernel/peers/leave_disks.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/move_record.h"
+#include "kernel/peers/move_volume.h"
 #include "kernel/peers/reach.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/validate.h"
@@ -43,6 +45,7 @@ bool service_step(uint64_t *wake)
     busy |= ask_step();
     busy |= start_step();
     busy |= migration_step();
+    busy |= leave_disks_step();
     busy |= evacuate_step();
     busy |= reach_step();
     busy |= guest_devices_step();
@@ -65,6 +68,7 @@ bool service_step(uint64_t *wake)
     busy |= vm_manage_step();
     vm_define_step();
     move_record_step();       /* after that: of two entries with a name it has the instance */
+    busy |= move_volume_step();
     busy |= disk_move_step(); /* after both: which volumes guests have is known */
     vm_usage_step();
     log_step();

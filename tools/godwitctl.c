@@ -113,9 +113,9 @@ static const struct command {
       "serial console of a guest; Ctrl-] leaves it (--print: recent output; --send LINE: type a line)",
       "vm console web\nvm console web --send 'date'\nvm console web --print | tail", cmd_vm_console },
     { { "vm", "migrate" }, 1, 1, "NAME --to HOST|auto",
-      "to detach dry-run live quick cold paused policy network plain lz4 limit downtime verify",
+      "to detach dry-run live quick cold paused policy network plain lz4 limit downtime verify with-disks keep",
       "move a guest and watch (--detach: do not watch; --dry-run: only say what would happen)",
-      "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate web --to beta --quick --dry-run\nvm migrate db --to beta --policy stop --limit 100",
+      "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate web --to beta --quick --dry-run\nvm migrate web --to beta --with-disks\nvm migrate db --to beta --policy stop --limit 100",
       cmd_vm_migrate },
     { { "vm", "move-disk" }, 2, 2, "NAME DISK --to PLACE", "to keep overwrite limit detach cancel",
       "move a disk of a running guest (vda, vdb...) to STORE/VOLUME, which is made if need be, or nbd:ADDRESS/EXPORT "
@@ -218,7 +218,9 @@ static const char move_options[] = "      --to HOST|auto   destination; auto: th
                                    "                       host's bandwidth-limit-mb)\n"
                                    "      --downtime MS    longest blackout to plan for (default: [host]\n"
                                    "                       downtime-limit-ms)\n"
-                                   "      --verify         compare hashes of all memory before the handoff\n";
+                                   "      --verify         compare hashes of all memory before the handoff\n"
+                                   "      --with-disks     its volumes move along: they are copied while it runs\n"
+                                   "      --keep           these volumes are not deleted at the source afterwards\n";
 static const char which_move[] = "MOVE is HOST/NUMBER, NUMBER with --host, or a guest's name for its newest\n  move.\n";
 
 #define WORDS_MAX ((int)(sizeof(commands[0].words) / sizeof(commands[0].words[0])))
@@ -343,6 +345,8 @@ enum {
     OPT_PAUSED,
     OPT_QUICK,
     OPT_COLD,
+    OPT_WITH_DISKS,
+    OPT_KEEP,
     OPT_DRY_RUN,
     OPT_BASE,
     OPT_RAW,
@@ -392,6 +396,8 @@ static const struct option long_options[] = {
     { "paused", no_argument, NULL, OPT_PAUSED },
     { "quick", no_argument, NULL, OPT_QUICK },
     { "cold", no_argument, NULL, OPT_COLD },
+    { "with-disks", no_argument, NULL, OPT_WITH_DISKS },
+    { "keep", no_argument, NULL, OPT_KEEP },
     { "dry-run", no_argument, NULL, OPT_DRY_RUN },
     { "base", no_argument, NULL, OPT_BASE },
     { "raw", no_argument, NULL, OPT_RAW },
@@ -525,6 +531,8 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_PAUSED:      options.paused = true; break;
         case OPT_QUICK:       options.quick = true; break;
         case OPT_COLD:        options.cold = true; break;
+        case OPT_WITH_DISKS:  options.with_disks = true; break;
+        case OPT_KEEP:        options.keep = true; break;
         case OPT_DRY_RUN:     options.dry_run = true; break;
         case OPT_POLICY:      options.policy = optarg; break;
         case OPT_NETWORK:     options.network = optarg; break;

@@ -127,14 +127,14 @@ const struct openapi_schema openapi_schemas[] = {
     { "Taken", "taken:n" },
     { "Moves", "migrations:[Move]" },
     { "Move", "id:n vm:s to:s asked_by:s state:queued|choosing|connecting|moving|in-doubt|moved|failed doubt?:s ended:b "
-              "transfer_type:live|quick|paused|cold disk_transfer:none|shared "
+              "transfer_type:live|quick|paused|cold disk_transfer:none|shared|copied "
               "queue_position:n waits_for?:s phase:s why_peer?:s route:s percent:n round:n age_us:n waited_us:n "
               "elapsed_us:n eta_us:n bytes_per_s:n dirty_pages_per_s:n remaining_bytes:n throttle_percent:n "
               "wire_bytes:n blackout_us:n error?:MoveError" },
     { "MoveError", "code:s message:s" },
     { "MoveReport", "+Move options:MoveOptions connect_us:n blackout:Blackout pages:MovePages stream_bytes:MoveBytes "
                     "rounds:[Round]" },
-    { "MoveOptions", "lz4:b live:b policy?:s network?:s bandwidth_limit_mb:n downtime_limit_ms:n verify:b" },
+    { "MoveOptions", "lz4:b live:b with_disks:b keep:b policy?:s network?:s bandwidth_limit_mb:n downtime_limit_ms:n verify:b" },
     { "Blackout", "total_us:n stop_us:n pages_us:n verify_us:n state_us:n prepare_us:n commit_us:n "
                   "receiver_prepare_us:n receiver_run_us:n final_pages:n final_bytes:n frames:n start_us:n" },
     { "MovePages", "zero:n lz4:n raw:n delta:n same:n skipped:n" },
@@ -175,6 +175,8 @@ const struct openapi_field openapi_fields[] = {
     { "keep", "b", "do not delete the old volume" },
     { "key", "s", "a key of [host] in godwit.conf" },
     { "kind", "live|quick|cold", "live: move the guest while it runs; quick: stop it first; cold: it is stopped" },
+    { "with_disks", "b", "the guest's volumes move along" },
+    { "keep", "b", "the volumes that moved along are not deleted here" },
     { "live", "b", "an older form of kind: true live, false quick" },
     { "lz4", "b", "compress pages where that pays" },
     { "base", "b", "make it a base volume: read-only, its content known" },

@@ -27,19 +27,22 @@ const char *move_disks_name(enum move_disks disks)
     switch (disks) {
     case MOVE_DISKS_NONE:   return "none";
     case MOVE_DISKS_SHARED: return "shared";
+    case MOVE_DISKS_COPIED: return "copied";
     }
     return "?";
 }
 
-static enum hv_err disks_kind(const struct vm *vm, enum move_disks *out, struct why *why)
+static enum hv_err disks_kind(const struct vm *vm, bool along, enum move_disks *out, struct why *why)
 {
     char text[300];
-    const char *stays = vm_disk_stays(vm, text, sizeof(text));
+    const char *stays = vm_disk_stays(vm, along, text, sizeof(text));
     if (stays)
         return REFUSE(HV_E_UNSUPP, "%s cannot move: %s", vm->config.name, stays);
     *out = MOVE_DISKS_NONE;
     for (unsigned i = 0; i < vm->config.n_disks; i++)
-        if (vm->config.disk[i].kind == DISK_ON_NBD)
+        if (vm->config.disk[i].kind == DISK_ON_LV)
+            *out = MOVE_DISKS_COPIED;
+        else if (vm->config.disk[i].kind == DISK_ON_NBD && *out == MOVE_DISKS_NONE)
             *out = MOVE_DISKS_SHARED;
     return HV_OK;
 }
@@ -77,7 +80,7 @@ enum hv_err move_kind_of(const struct vm *vm, const struct move_options *o, stru
     if (vm_state(vm) == VM_STOPPED) {
         enum hv_err e = cold_kind(vm, o, why);
         out->how = MOVE_COLD;
-        return e ? e : disks_kind(vm, &out->disks, why);
+        return e ? e : disks_kind(vm, false, &out->disks, why);
     }
     if (!vm_may_move(vm)) {
         char waits[200];
@@ -90,5 +93,5 @@ enum hv_err move_kind_of(const struct vm *vm, const struct move_options *o, stru
         return REFUSE(HV_E_UNSUPP, "%s is %s, and only a stopped guest moves cold: `vm shutdown %s` first", name,
                       vm_state_name(vm_state(vm)), name);
     out->how = vm->operator_paused ? MOVE_PAUSED : o->live ? MOVE_LIVE : MOVE_QUICK;
-    return disks_kind(vm, &out->disks, why);
+    return disks_kind(vm, o->with_disks, &out->disks, why);
 }

@@ -27,6 +27,7 @@ struct outgoing {
     uint64_t stopped_allowance;          /* bytes that may exceed the rate limits once the guest is paused */
     struct stream *stream;               /* owned, or NULL; open */
     struct mig_tx *m;                    /* owned, or NULL */
+    struct leave_disks *disks;           /* owned: volumes that move along; NULL: none */
     struct move_write doubt;             /* the record that the guest may be the peer's soon */
     bool peer_records;                   /* the peer has a registry, and records the guest there */
     char doubt_trouble[300];             /* why it cannot be made, "" if it can */

@@ -22,6 +22,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
+#include "kernel/peers/arrive_disks.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/start.h"
@@ -51,6 +52,7 @@ struct incoming {
     struct stream *stream;               /* owned; NULL: slot free */
     struct mig_rx *m;                    /* owned; NULL: slot free */
     struct vm *vm;                       /* borrowed; set by admit */
+    struct arrive_disks *along;          /* owned: volumes for its disks; NULL: none */
     struct disk *disk[CONFIG_MAX_DISKS]; /* owned until the VM takes them: being opened for admit; NULL: none */
     uint64_t disk_since_us;
     bool works;                       /* this turn hashed or allocated for an offer, and there is more to do */
@@ -105,8 +107,8 @@ static bool offer_read(const struct mig_offer *offer, struct vm_offer *o, struct
 }
 
 /* Add every reason against an offer, read without one, that is known without admitting it.  held_bytes: memory for its
- * boot files that it has already. */
-static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o, uint64_t held_bytes,
+ * boot files that it has already.  in_along: its volumes are being made already. */
+static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o, uint64_t held_bytes, bool in_along,
                         struct mig_reasons *reasons)
 {
     bool readable = !reasons->n;
@@ -135,6 +137,8 @@ static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o,
     if (strcmp(o->config.name, offer->name))
         mig_reason_add(reasons, "the offer is for another guest than announced");
     vm_incoming_check(o, offer_reason_add, reasons);
+    if (!in_along)
+        arrive_disks_check(o, offer_reason_add, reasons);
 }
 
 static void incoming_disk_close(struct incoming *in)
@@ -164,6 +168,23 @@ static bool offer_disk_open(struct incoming *in, const struct vm_offer *o, unsig
     return true;
 }
 
+/* Make volumes for the disks that come along, and open them.  False: not done yet. */
+static bool offer_disk_make(struct incoming *in, const struct mig_offer *offer, struct vm_offer *o,
+                            struct mig_reasons *reasons)
+{
+    char why[300] = "";
+    enum hv_err e = in->along || reasons->n ? HV_OK : arrive_disks_begin(o, &offer->id, in->peer, &in->along, WHY(why));
+    if (!e && in->along)
+        e = arrive_disks_make(in->along, in->disk, WHY(why));
+    if (e && e != HV_E_AGAIN)
+        mig_reason_add(reasons, "host %s cannot make volumes for its disks: %s", host_config->host.name, why);
+    arrive_disks_name(in->along, &o->config);
+    for (unsigned i = 0; i < o->config.n_disks; i++)
+        if (in->disk[i] && o->config.disk[i].kind == DISK_ON_LV)
+            in->disk[i]->info.discard |= o->disk[i].discard; /* a hint */
+    return e != HV_E_AGAIN;
+}
+
 /* Is the disk the same as at the source?  is_wanted: as the guest knows it.  Adds reasons against it. */
 static void offer_disk_compare(struct disk *d, const struct disk_info *is_wanted, struct mig_reasons *reasons)
 {
@@ -191,7 +212,7 @@ static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, uint
         if (!offer_disk_open(in, o, i, reasons))
             return true;
     }
-    if (opens)
+    if (opens || !in->disk_since_us)
         in->disk_since_us = clock_us();
     for (unsigned i = 0; i < o->config.n_disks; i++) {
         struct disk *d = in->disk[i];
@@ -241,6 +262,14 @@ static bool arrival_place(struct incoming *in, struct mig_reasons *reasons)
                    "host %s is busy: %u guests arrive there already, %u of them from this host (%u and %u at most)",
                    host_config->host.name, n, n_from, ARRIVALS_MAX, ARRIVALS_EACH);
     return false;
+}
+
+/* The guest does not come, and has no disk open any more. */
+static void along_drop(struct incoming *in)
+{
+    if (in->along)
+        arrive_disks_drop(in->along);
+    in->along = NULL;
 }
 
 /* The guest is admitted, as far as the machine does not say so yet: its record is not durable. */
@@ -298,11 +327,12 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         return false;
     if (in->recording)
         return arrival_recorded(in, &o, reasons, notes);
-    offer_judge(offer, &o, boot_set_bytes(&in->boot), reasons);
+    offer_judge(offer, &o, boot_set_bytes(&in->boot), in->along != NULL, reasons);
     if (!reasons->n && o.stopped && !o.n_files)
         mig_reason_add(reasons, "the guest is stopped, and comes without the files that it starts from");
     if (!reasons->n && arrival_place(in, reasons) &&
-        (!offer_disk_check(in, &o, DISK_OPEN_US, reasons) || !offer_boot_memory(in, &o, reasons)))
+        (!offer_disk_make(in, offer, &o, reasons) || !offer_disk_check(in, &o, DISK_OPEN_US, reasons) ||
+         !offer_boot_memory(in, &o, reasons)))
         return false;
     if (reasons->n)
         return true;
@@ -396,10 +426,13 @@ static bool dst_record(void *ctx)
 
 static void dst_run(void *ctx)
 {
-    const struct incoming *in = ctx;
+    struct incoming *in = ctx;
     struct vm *vm = in->vm;
     ASSERT(vm);
     vm->move_hash_bytes = 0; /* they are freed with the machine */
+    if (in->along)
+        arrive_disks_keep(in->along);
+    in->along = NULL;
     guest_console_arrived(vm, true);
     counts->arrived++;
     if (in->stopped) {
@@ -422,6 +455,7 @@ static void dst_drop(void *ctx)
         move_record_refused(in->vm->config.name, &in->id, in->peer, mig_rx_text(in->m));
     guest_console_arrived(in->vm, false);
     vm_incoming_drop(in->vm);
+    along_drop(in);
 }
 
 static enum mig_find dst_find(void *ctx, const char *name, const uint8_t *mac, struct mig_id *ticket, struct why *why)
@@ -436,7 +470,7 @@ static bool dst_probe(void *ctx, const struct mig_offer *offer, struct mig_reaso
     in->works = !offer_read(offer, &o, reasons);
     if (in->works)
         return false;
-    offer_judge(offer, &o, 0, reasons);
+    offer_judge(offer, &o, 0, false, reasons);
     if (!reasons->n && !offer_disk_check(in, &o, DISK_PROBE_US, reasons))
         return false;
     incoming_disk_close(in);
@@ -452,10 +486,17 @@ static void dst_frame(void *ctx, const uint8_t *frame, size_t len)
         guest_net_deliver(in->vm, frame, len);
 }
 
-static unsigned dst_n_disks(void *ctx)
+static unsigned dst_n_disks(void *ctx) { return arrive_disks_count(((struct incoming *)ctx)->along); }
+static enum hv_err dst_disk_begin(void *ctx, unsigned slot, const struct mig_disk_req *r, const void *data,
+                                  struct why *why)
 {
-    (void)ctx;
-    return 0;
+    struct incoming *in = ctx;
+    (void)why;
+    return arrive_disk_write(in->along, in->vm, slot, r, data);
+}
+static enum hv_err dst_disk_end(void *ctx, unsigned slot, struct why *why)
+{
+    return arrive_disk_written(((struct incoming *)ctx)->along, slot, why);
 }
 
 static const struct mig_dst_ops dst_ops = {
@@ -474,6 +515,8 @@ static const struct mig_dst_ops dst_ops = {
     .probe = dst_probe,
     .has = dst_has,
     .n_disks = dst_n_disks,
+    .disk_begin = dst_disk_begin,
+    .disk_end = dst_disk_end,
 };
 
 /* ---- machines ---- */
@@ -589,6 +632,7 @@ static void incoming_machine_end(struct incoming *in)
     if (in->recording)
         arrival_abandon(in);
     incoming_disk_close(in);
+    along_drop(in);
     boot_set_drop(&in->boot);
     if (in->stream)
         stream_close(in->stream);

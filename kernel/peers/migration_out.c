@@ -24,6 +24,7 @@
 #include "kernel/host/random.h"
 #include "kernel/lib/log.h"
 #include "kernel/peers/estimate.h"
+#include "kernel/peers/leave_disks.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/stream_io.h"
 #include "kernel/store/registry.h"
@@ -95,7 +96,7 @@ static bool src_quiesce(void *ctx)
     bool done = move_write_done(&o->doubt, &failed);
     if (failed)
         snprintf(o->doubt_trouble, sizeof(o->doubt_trouble), "%s", registry_why());
-    return done && vm_disk_quiesce(o->vm);
+    return done && vm_disk_quiesce(o->vm) && leave_disks_quiet(o->disks);
 }
 
 /* Why src_quiesce() cannot become true.  NULL: it still may. */
@@ -190,6 +191,9 @@ static void src_release(void *ctx)
     struct outgoing *o = ctx;
     bool changed = o->vm->redefined;
     vm_left(o->vm);
+    if (o->disks)
+        leave_disks_left(o->disks, o->job.options.keep);
+    o->disks = NULL;
     if (o->peer_records)
         definition_drop(o->job.guest, changed);
     if (o->doubt.begun)
@@ -198,10 +202,18 @@ static void src_release(void *ctx)
 }
 static void src_peer_has(void *ctx, uint64_t parts) { ((struct outgoing *)ctx)->peer_has = parts; }
 
-static unsigned src_n_disks(void *ctx)
+static unsigned src_n_disks(void *ctx) { return leave_disks_count(((struct outgoing *)ctx)->disks); }
+static bool src_disks_ready(void *ctx, struct mig_disk_progress *p)
 {
-    (void)ctx;
-    return 0;
+    return leave_disks_ready(((struct outgoing *)ctx)->disks, p);
+}
+static bool src_disk_next(void *ctx, struct mig_disk_req *r, void *data)
+{
+    return leave_disks_next(((struct outgoing *)ctx)->disks, r, data);
+}
+static void src_disk_done(void *ctx, unsigned disk, uint64_t tag)
+{
+    leave_disks_done(((struct outgoing *)ctx)->disks, disk, tag);
 }
 
 static const struct mig_src_ops src_ops = {
@@ -222,6 +234,9 @@ static const struct mig_src_ops src_ops = {
     .release = src_release,
     .peer_has = src_peer_has,
     .n_disks = src_n_disks,
+    .disks_ready = src_disks_ready,
+    .disk_next = src_disk_next,
+    .disk_done = src_disk_done,
 };
 
 /* ---- a stopped guest: only its boot files, numbered from 0 on ---- */
@@ -398,6 +413,9 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
         move_record_stays(mig_tx_id(o->m));
     o->doubt = (struct move_write){ 0 };
     o->doubt_trouble[0] = '\0';
+    if (o->disks)
+        leave_disks_undo(o->disks, j->text);
+    o->disks = NULL;
     if (o->m)
         mig_tx_destroy(o->m);
     o->m = NULL;
@@ -513,6 +531,9 @@ static enum hv_err outgoing_machine_create(struct outgoing *o)
     o->n_boot_pages = o->vm->boot.n_pages;
     o->content_bytes = o->vm->mem.n_backed * BLOCK_SIZE + (job_is_cold(o) ? o->n_boot_pages * PAGE_SIZE : 0);
     o->peer_has = 0;
+    enum hv_err e = leave_disks_begin(o->vm, o->peer->name, 0, &o->disks);
+    if (e)
+        return e;
     o->job.connected_us = p.now_us;
     mig_opts_default(&p.opts);
     p.opts.verify = o->job.options.verify;
@@ -643,7 +664,7 @@ static bool pump_limited(struct outgoing *o, bool more_follows)
                                                       opt->downtime_limit_ms);
     uint64_t granted = MIN(rate_refill(&o->rate, opt->bandwidth_limit_mb, now),
                            rate_refill(&host_rate, host_config->host.bandwidth_limit_mb, now));
-    if (s == MIG_TX_PRECOPY)
+    if (s == MIG_TX_PRECOPY || s == MIG_TX_DISKS)
         may = granted;
     else if (s == MIG_TX_STOPPING || s == MIG_TX_STOPPED)
         may = granted > SIZE_MAX - o->stopped_allowance ? SIZE_MAX : granted + o->stopped_allowance;
@@ -683,9 +704,11 @@ static bool moving_step(struct outgoing *o)
         w = mig_tx_step(o->m, clock_us());
     }
     const char *trouble = stop_trouble(o);
+    if (!trouble && w.kind != MIG_WAIT_DONE && mig_tx_state(o->m) < MIG_TX_IN_DOUBT)
+        trouble = leave_disks_trouble(o->disks);
     if (trouble && mig_tx_cancel(o->m, trouble, clock_us()) == HV_OK)
         w = mig_tx_step(o->m, clock_us());
-    if (mig_tx_state(o->m) == MIG_TX_PRECOPY)
+    if (mig_tx_state(o->m) == MIG_TX_PRECOPY || mig_tx_state(o->m) == MIG_TX_DISKS)
         busy_peers[peer_index(o->peer)].n = 0; /* it has let this one in */
     job_stats_take(o);
     o->job.wire_bytes = o->wire_before + (o->stream ? stream_wire_tx(o->stream) : 0);

@@ -92,6 +92,10 @@ enum hv_err move_options_json(const struct json_in *in, struct move_options *o, 
         return option_bad(why, "verify", "true or false");
     if (json_get_bool(in, "live", &o->live) == HV_E_INVAL)
         return option_bad(why, "live", "true or false");
+    if (json_get_bool(in, "with_disks", &o->with_disks) == HV_E_INVAL)
+        return option_bad(why, "with_disks", "true or false");
+    if (json_get_bool(in, "keep", &o->keep) == HV_E_INVAL)
+        return option_bad(why, "keep", "true or false");
     if (option_word(in, "kind", kind, sizeof(kind)) == HV_OK && !kind_ask(kind, o))
         return option_bad(why, "kind", KIND_EXPECTED);
     if (has_policy && !mig_if_stuck_parse(policy, &o->if_stuck))
@@ -141,6 +145,8 @@ enum hv_err move_options_words(int argc, char **argv, struct move_options *o, st
         { "--lz4", offsetof(struct move_options, lz4), true },
         { "--paused", offsetof(struct move_options, live), false },
         { "--verify", offsetof(struct move_options, verify), true },
+        { "--with-disks", offsetof(struct move_options, with_disks), true },
+        { "--keep", offsetof(struct move_options, keep), true },
     };
     bool has_policy = false;
     for (int i = 0; i < argc; i++) {

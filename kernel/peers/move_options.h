@@ -12,6 +12,8 @@
  *   --limit MB           bandwidth_limit_mb  0: no limit        10^6 bytes per second at most, beside the host's limit
  *   --downtime MS        downtime_limit_ms   [host]             the longest blackout to plan with, 1 to 60000
  *                                            downtime-limit-ms
+ *   --with-disks         with_disks          no                 volumes of this host move along with the guest
+ *   --keep               keep                no                 such volumes are not deleted here afterwards
  *   --verify             verify              [host] verify      hash all memory at the stop and compare before the
  *                                                               handoff */
 #ifndef GODWIT_KERNEL_PEERS_MOVE_OPTIONS_H
@@ -24,13 +26,13 @@
 
 #define MOVE_OPTIONS_USAGE                                                                               \
     "[--plain | --lz4] [--live | --quick | --cold] [--policy throttle|wait|stop] [--network A.B.C.D/N] " \
-    "[--limit MB/S] [--downtime MS] [--verify]"
-#define MOVE_OPTIONS_WORDS 11 /* at most */
+    "[--limit MB/S] [--downtime MS] [--verify] [--with-disks [--keep]]"
+#define MOVE_OPTIONS_WORDS 13 /* at most */
 #define MOVE_LIMITS_USAGE  "[--limit MB/S] [--downtime MS]"
 #define MOVE_LIMITS_WORDS  4
 
 struct move_options {
-    bool lz4, verify, live;
+    bool lz4, verify, live, with_disks, keep;
     enum { MOVE_ASKED_NOTHING, MOVE_ASKED_LIVE, MOVE_ASKED_QUICK, MOVE_ASKED_COLD } asked; /* a kind */
     enum mig_if_stuck if_stuck;
     unsigned downtime_limit_ms;

@@ -246,6 +246,48 @@ static void arrival_forget(const char *guest)
     record_remove(name);
 }
 
+/* ---- volumes of arriving guests ---- */
+
+enum hv_err move_record_making(const char *guest, const struct mig_id *id, const char *peer, struct move_write *w,
+                               struct why *why)
+{
+    return job_put(guest, id, peer, "making", "", w, why);
+}
+
+void move_record_made(const struct mig_id *id)
+{
+    char name[ENTRY_NAME_LEN];
+    const char *text = registry_get(id_name(name, id), NULL);
+    if (text && value_is(text, "state", "making"))
+        record_remove(name);
+}
+
+void move_record_unmade(const char *guest, const struct mig_id *id, const char *peer)
+{
+    char name[ENTRY_NAME_LEN];
+    const char *text = registry_get(id_name(name, id), NULL);
+    if (text && value_is(text, "state", "making"))
+        job_note(guest, id, peer, "refused", "it was not admitted");
+}
+
+void move_record_id(const struct mig_id *id, char out[ID_HEX]) { hex_write(out, id->b, sizeof(id->b)); }
+
+enum move_fate move_record_fate(const char *id)
+{
+    char name[ENTRY_NAME_LEN];
+    for (const char *e = ""; (e = registry_next("arrived/", e));) {
+        const char *text = registry_get(e, NULL);
+        if (value_is(text, "id", id) && value_is(text, "state", "here"))
+            return MOVE_FATE_HERE;
+    }
+    snprintf(name, sizeof(name), "job/%.32s", id);
+    const char *text = registry_get(name, NULL);
+    if (text && value_is(text, "state", "running"))
+        return MOVE_FATE_HERE;
+    return text && (value_is(text, "state", "making") || value_is(text, "state", "refused")) ? MOVE_FATE_ENDED
+                                                                                             : MOVE_FATE_NONE;
+}
+
 /* ---- source ---- */
 
 #define THERE "it records its guests"

@@ -8,6 +8,7 @@
  *                  state = here: it is this host's
  *   job/ID         state = in-doubt: the guest is this host's, or that peer's; the peer knows
  *                  state = left: it went to that peer
+ *                  state = making: volumes are made here for a guest that may come
  *                  state = running, refused: the answer to a later question of that peer about this id
  *
  * Entries of one turn become durable together. */
@@ -40,6 +41,19 @@ void move_record_here(const struct vm *vm, const struct mig_id *id, const char *
 void move_record_refused(const char *guest, const struct mig_id *id, const char *peer, const char *why);
 /** Is the guest, by the registry, this host's because it came by a move? */
 bool move_record_is_here(const char *guest);
+
+/** Volumes are about to be made for the guest of that job: after a power cut they are nobody's, unless it is here.
+ *  Errors as of move_record_arriving(). */
+HV_MUST_CHECK enum hv_err move_record_making(const char *guest, const struct mig_id *id, const char *peer,
+                                             struct move_write *w, struct why *why);
+/** They are the guest's; it does not come, and they are to be deleted. */
+void move_record_made(const struct mig_id *id);
+void move_record_unmade(const char *guest, const struct mig_id *id, const char *peer);
+/** What became of the job of such volumes, by its id as 32 hexadecimal digits. */
+enum move_fate { MOVE_FATE_NONE /* not known */, MOVE_FATE_HERE, MOVE_FATE_ENDED };
+enum move_fate move_record_fate(const char *id);
+/** The id so. */
+void move_record_id(const struct mig_id *id, char out[33]);
 
 /* ---- source ---- */
 

@@ -53,7 +53,7 @@ struct lv_disk {
     uint64_t seqno;
     unsigned n_busy;
     unsigned top; /* slots from here on have no request: most turns look at few */
-    bool closed, held;
+    bool closed, held, discards;
     struct snap_origin *origin; /* owned: its snapshots; NULL: it is read-only */
     struct block_writes writes;
     struct lv_disk *next;
@@ -271,8 +271,8 @@ static void piece_begin(struct slot *s)
 static enum disk_status lv_submit(struct disk *d, struct disk_req *r)
 {
     struct lv_disk *l = lv_disk_of(d);
-    if (r->op == DISK_DISCARD && !d->info.discard)
-        return DISK_UNSUPP;
+    if (r->op == DISK_DISCARD && !l->discards) /* its guest was told otherwise elsewhere, and it is only a hint */
+        return d->info.discard ? DISK_OK : DISK_UNSUPP;
     for (struct slot *s = l->slot; s < l->slot + SLOTS; s++) {
         if (s->r)
             continue;
@@ -444,6 +444,7 @@ static enum hv_err lv_open_for(const char *vg, const char *lv, bool import, stru
         block = MAX(block, g->dev[i]->sector);
         discard &= g->dev[i]->discard;
     }
+    l->discards = discard;
     l->disk.info = (struct disk_info){ .bytes = v->extents * g->vg.extent_bytes,
                                        .block = block,
                                        .read_only = v->read_only,

@@ -29,6 +29,7 @@ struct volume_op {
     enum volume_state state;
     struct lvm_group *group;
     char name[LVM_NAME_LEN], to[LVM_NAME_LEN];
+    char key[32], value[48];          /* CREATE: its tag; "": none */
     char uuid[LVM_UUID_LEN];          /* of an old volume: another may have its name by now */
     uint32_t extents;                 /* CREATE, RESIZE: what it shall have */
     struct lvm_reservation *reserved; /* NULL: none */
@@ -154,10 +155,18 @@ static enum hv_err size_take(struct volume_op *op, uint64_t bytes, struct why *w
 enum hv_err volume_create(struct lvm_group *g, const char *name, uint64_t bytes, const struct store_watch *watch,
                           struct why *why)
 {
+    return volume_create_tagged(g, name, bytes, "", "", watch, why);
+}
+
+enum hv_err volume_create_tagged(struct lvm_group *g, const char *name, uint64_t bytes, const char *key,
+                                 const char *value, const struct store_watch *watch, struct why *why)
+{
     struct volume_op *op;
     enum hv_err e = op_new(VOLUME_CREATE, g, name, watch, &op, why);
     if (e)
         return e;
+    snprintf(op->key, sizeof(op->key), "%s", key);
+    snprintf(op->value, sizeof(op->value), "%s", value);
     e = name_is_ours(g, name, why);
     if (!e)
         e = lvm_volume_name_check(&g->vg, name, why);
@@ -296,6 +305,13 @@ static enum hv_err edit_grow(struct volume_op *op, struct lvm_change *c, struct 
     return lvm_change_grow_reserved(c, lv, op->reserved, why);
 }
 
+static enum hv_err edit_create(struct volume_op *op, struct lvm_change *c, struct why *why)
+{
+    struct lvm_lv *lv;
+    enum hv_err e = lvm_change_add_reserved(c, op->name, op->reserved, &lv, why);
+    return e || !op->key[0] ? e : lvm_change_tag(c, lv, op->key, op->value, why);
+}
+
 static enum hv_err op_edit(struct volume_op *op, struct lvm_change *c, struct why *why)
 {
     const struct lvm_lv *was = op->uuid[0] ? lvm_lv_by_uuid(&op->group->vg, op->uuid) : NULL;
@@ -303,7 +319,7 @@ static enum hv_err op_edit(struct volume_op *op, struct lvm_change *c, struct wh
     if (op->kind != VOLUME_CREATE && !lv)
         return REFUSE(HV_E_NOENT, "the volume %s/%s was deleted meanwhile", op->group->vg.name, op->name);
     switch (op->kind) {
-    case VOLUME_CREATE: return lvm_change_add_reserved(c, op->name, op->reserved, NULL, why);
+    case VOLUME_CREATE: return edit_create(op, c, why);
     case VOLUME_RESIZE:
         if (op->reserved)
             return edit_grow(op, c, lv, why);

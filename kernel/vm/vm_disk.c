@@ -66,7 +66,7 @@ bool vm_disk_names(const struct vm_config *c, const char *vg, const char *lv)
     return false;
 }
 
-const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
+const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t len)
 {
     for (unsigned i = 0; i < vm->config.n_disks; i++) {
         const struct disk_config *d = &vm->config.disk[i];
@@ -76,10 +76,10 @@ const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
                      'a' + i);
             return text;
         }
-        if (d->kind != DISK_ON_LV)
+        if (d->kind != DISK_ON_LV || along)
             continue;
         snprintf(text, len,
-                 "its disk is the volume %s/%s of this host, and disks do not move yet: use a disk on a server",
+                 "its disk is the volume %s/%s of this host: it moves along with a guest that runs, by --with-disks",
                  d->lv.vg, d->lv.lv);
         return text;
     }

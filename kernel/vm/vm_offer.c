@@ -127,20 +127,37 @@ static unsigned offer_bits(const struct vm_config *c)
            (c->modules[0] ? OFFER_MODULES : 0u);
 }
 
-static void offer_nbd_write(struct wr *w, const struct vm *vm, unsigned disk)
+static void disk_info_write(struct wr *w, const struct vm *vm, unsigned disk)
 {
     static const struct disk_info unknown;
-    const struct nbd_config *n = &vm->config.disk[disk].nbd;
     const struct disk_info *i = vm->disks.d[disk].disk ? &vm->disks.d[disk].disk->info : &unknown;
+    wr_u64(w, i->bytes);
+    wr_u32(w, i->block);
+    wr_u32(w, (i->read_only ? DISK_RO : 0u) | (i->flush ? DISK_FLUSHES_IT : 0u) | (i->discard ? DISK_DISCARDS : 0u) |
+                  (i->zeroes ? DISK_WRITES_ZEROES : 0u));
+}
+
+static bool disk_info_parse(struct rd *r, struct disk_info *info)
+{
+    info->bytes = rd_u64(r);
+    info->block = rd_u32(r);
+    uint32_t can = rd_u32(r), block = info->block;
+    info->read_only = can & DISK_RO, info->flush = can & DISK_FLUSHES_IT, info->discard = can & DISK_DISCARDS,
+    info->zeroes = can & DISK_WRITES_ZEROES;
+    bool sane = block >= DISK_SECTOR && block <= DISK_BLOCK_MAX && !(block & (block - 1)) && info->bytes &&
+                info->bytes % block == 0;
+    return !(can & ~(uint32_t)DISK_ALL) && (sane || (!block && !info->bytes)); /* none: disks_are_known() */
+}
+
+static void offer_nbd_write(struct wr *w, const struct vm *vm, unsigned disk)
+{
+    const struct nbd_config *n = &vm->config.disk[disk].nbd;
     wr_bytes(w, n->ip, sizeof(n->ip));
     wr_u16(w, n->port);
     offer_text_write(w, n->name);
     if (n->tls)
         wr_bytes(w, n->fingerprint, sizeof(n->fingerprint));
-    wr_u64(w, i->bytes);
-    wr_u32(w, i->block);
-    wr_u32(w, (i->read_only ? DISK_RO : 0u) | (i->flush ? DISK_FLUSHES_IT : 0u) | (i->discard ? DISK_DISCARDS : 0u) |
-                  (i->zeroes ? DISK_WRITES_ZEROES : 0u));
+    disk_info_write(w, vm, disk);
 }
 
 /* n->tls says whether a fingerprint is there. */
@@ -152,14 +169,7 @@ static bool offer_nbd_parse(struct rd *r, struct nbd_config *n, struct disk_info
         return false;
     if (n->tls)
         rd_bytes(r, n->fingerprint, sizeof(n->fingerprint));
-    info->bytes = rd_u64(r);
-    info->block = rd_u32(r);
-    uint32_t can = rd_u32(r), block = info->block;
-    info->read_only = can & DISK_RO, info->flush = can & DISK_FLUSHES_IT, info->discard = can & DISK_DISCARDS,
-    info->zeroes = can & DISK_WRITES_ZEROES;
-    bool sane = block >= DISK_SECTOR && block <= DISK_BLOCK_MAX && !(block & (block - 1)) && info->bytes &&
-                info->bytes % block == 0;
-    return n->port && !(can & ~(uint32_t)DISK_ALL) && (sane || (!block && !info->bytes)); /* none: disks_are_known() */
+    return n->port && disk_info_parse(r, info);
 }
 
 /* Only a stopped guest may not know its disks. */
@@ -319,12 +329,14 @@ static bool paused_read(struct vm_offer *o, struct rd *r)
 }
 
 /* All disks: n u8, and n times: kind u8 (enum disk_kind) · flags u8 (1: read-only for the guest, 2: the server has a
- * fingerprint) · serial text · in RAM: bytes u64; on a server: as in the offer with OFFER_NBD. */
+ * fingerprint) · serial text · in RAM: bytes u64; on a server: as in the offer with OFFER_NBD; on a volume: nothing,
+ * see the field ALONG. */
 enum { DISKS_READ_ONLY = 1, DISKS_TLS = 2 };
+static unsigned along_needs(const struct vm *vm);
 static unsigned disks_needs(const struct vm *vm)
 {
     const struct vm_config *c = &vm->config;
-    return c->n_disks > 1 || (c->n_disks && (c->disk[0].read_only || c->disk[0].serial[0]));
+    return along_needs(vm) || c->n_disks > 1 || (c->n_disks && (c->disk[0].read_only || c->disk[0].serial[0]));
 }
 static void disks_write(const struct vm *vm, struct wr *w)
 {
@@ -352,6 +364,8 @@ static bool disk_read(struct vm_offer *o, unsigned i, struct rd *r)
         d->nbd.tls = flags & DISKS_TLS;
         return offer_nbd_parse(r, &d->nbd, &o->disk[i]);
     }
+    if (kind == DISK_ON_LV)
+        return true;
     d->bytes = rd_u64(r);
     return kind == DISK_IN_RAM && ram_disk_ok(d->bytes);
 }
@@ -364,6 +378,38 @@ static bool disks_read(struct vm_offer *o, struct rd *r)
         if (!disk_read(o, i, r))
             return false;
     o->config.n_disks = n;
+    return true;
+}
+
+/* The volumes, which move along, in the order of the field DISKS, which comes before: of each, size, block size and
+ * DISK_* bits as for a disk on a server · store text · volume text. */
+static unsigned along_needs(const struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->config.n_disks; i++)
+        if (vm->config.disk[i].kind == DISK_ON_LV)
+            return 1;
+    return 0;
+}
+static void along_write(const struct vm *vm, struct wr *w)
+{
+    for (unsigned i = 0; i < vm->config.n_disks; i++) {
+        const struct disk_config *d = &vm->config.disk[i];
+        if (d->kind != DISK_ON_LV)
+            continue;
+        disk_info_write(w, vm, i);
+        offer_text_write(w, d->lv.vg);
+        offer_text_write(w, d->lv.lv);
+    }
+}
+static bool along_read(struct vm_offer *o, struct rd *r)
+{
+    for (unsigned i = 0; i < o->config.n_disks; i++) {
+        struct disk_config *d = &o->config.disk[i];
+        if (d->kind == DISK_ON_LV &&
+            (!disk_info_parse(r, &o->disk[i]) || !offer_text_read(r, d->lv.vg, sizeof(d->lv.vg)) ||
+             !offer_text_read(r, d->lv.lv, sizeof(d->lv.lv)) || !offer_name_ok(d->lv.lv)))
+            return false;
+    }
     return true;
 }
 
@@ -498,6 +544,9 @@ static enum hv_err offer_fields_parse(struct rd *r, struct vm_offer *o, struct w
         if (e)
             return e;
     }
+    for (unsigned i = 0; i < o->config.n_disks; i++)
+        if (o->config.disk[i].kind == DISK_ON_LV && !o->disk[i].bytes)
+            return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", offer_field(OFFER_FIELD_ALONG)->name);
     return r->bad ? REFUSE(HV_E_PROTO, "the offer is cut off or malformed") : HV_OK;
 }
 

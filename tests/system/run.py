@@ -55,7 +55,7 @@ def wanted(function):
     return tuple(inspect.signature(function).parameters)
 
 
-LONG = r"^(intel_long|nbd_long|smp_long|store_long|debian)\."      # their modules
+LONG = r"^(disks_long|intel_long|nbd_long|smp_long|store_long|debian)\."      # their modules
 HANG_LINES = 40  # so much of what is known about a hang goes to the output; all of it into a file
 
 

@@ -17,6 +17,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/host/random.h"
+#include "kernel/peers/arrive_disks.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration_impl.h"
 #include "kernel/peers/start.h"
@@ -298,8 +299,52 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
         add(ctx, "too large");
     return 0;
 }
-const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
+/* Guests without volumes. */
+enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, struct leave_disks **out)
 {
+    (void)vm, (void)peer, (void)rate;
+    *out = NULL;
+    return HV_OK;
+}
+unsigned leave_disks_count(const struct leave_disks *d) { return d != NULL; }
+bool leave_disks_ready(struct leave_disks *d, struct mig_disk_progress *p) { return !d && !p; }
+bool leave_disks_next(struct leave_disks *d, struct mig_disk_req *r, void *data) { return d && r && data; }
+void leave_disks_done(struct leave_disks *d, unsigned disk, uint64_t tag) { (void)d, (void)disk, (void)tag; }
+bool leave_disks_quiet(const struct leave_disks *d) { return !d; }
+const char *leave_disks_trouble(struct leave_disks *d) { return d ? "disks" : NULL; }
+void leave_disks_undo(struct leave_disks *d, const char *reason) { (void)d, (void)reason; }
+void leave_disks_left(struct leave_disks *d, bool keep) { (void)d, (void)keep; }
+void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx) { (void)o, (void)add, (void)ctx; }
+enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id, const char *peer,
+                               struct arrive_disks **out, struct why *why)
+{
+    (void)o, (void)id, (void)peer, (void)why;
+    *out = NULL;
+    return HV_OK;
+}
+enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_MAX_DISKS], struct why *why)
+{
+    (void)a, (void)disk, (void)why;
+    return HV_E_UNSUPP;
+}
+void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c) { (void)a, (void)c; }
+unsigned arrive_disks_count(const struct arrive_disks *a) { return a != NULL; }
+enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot, const struct mig_disk_req *r,
+                              const void *data)
+{
+    (void)a, (void)vm, (void)slot, (void)r, (void)data;
+    return HV_E_UNSUPP;
+}
+enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct why *why)
+{
+    (void)a, (void)slot, (void)why;
+    return HV_E_UNSUPP;
+}
+void arrive_disks_keep(struct arrive_disks *a) { (void)a; }
+void arrive_disks_drop(struct arrive_disks *a) { (void)a; }
+const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t len)
+{
+    (void)along;
     (void)vm, (void)text, (void)len;
     return NULL;
 }

@@ -72,8 +72,9 @@ const char *move_record_left_to(const char *name)
     (void)name;
     return NULL;
 }
-const char *vm_disk_stays(const struct vm *vm, char *text, size_t len)
+const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t len)
 {
+    (void)along;
     (void)vm;
     snprintf(text, len, "%s", stays ? stays : "");
     return stays;

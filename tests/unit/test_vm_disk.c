@@ -187,12 +187,12 @@ static void test_a_volume_stays(void **state)
 {
     char text[300], why[200];
     (void)state;
-    assert_non_null(vm_disk_stays(&vm, text, sizeof(text)));
+    assert_non_null(vm_disk_stays(&vm, false, text, sizeof(text)));
     assert_int_equal(vm_disk_check(&vm.config, WHY(why)), HV_OK);
     memcpy(vm.config.disk[2].lv.lv, "gone", 5);
     assert_int_equal(vm_disk_check(&vm.config, WHY(why)), HV_E_NOENT);
     vm.config.disk[2].kind = DISK_ON_NBD;
-    assert_null(vm_disk_stays(&vm, text, sizeof(text)));
+    assert_null(vm_disk_stays(&vm, false, text, sizeof(text)));
 }
 
 static void test_exchanged_when_nothing_is_pending(void **state)
@@ -223,9 +223,9 @@ static void test_one_that_moves_stays(void **state)
     start();
     vm.config.disk[2].kind = DISK_ON_NBD;
     vm_disk_moving_set(&vm, 3, true);
-    assert_non_null(strstr(vm_disk_stays(&vm, text, sizeof(text)), "vdd is being moved"));
+    assert_non_null(strstr(vm_disk_stays(&vm, false, text, sizeof(text)), "vdd is being moved"));
     vm_disk_moving_set(&vm, 3, false);
-    assert_null(vm_disk_stays(&vm, text, sizeof(text)));
+    assert_null(vm_disk_stays(&vm, false, text, sizeof(text)));
 }
 
 int main(void)

@@ -48,7 +48,8 @@ extern struct settings settings;
 struct options {
     bool base, raw;
     bool json, detach, yes, force, plain, lz4, live, paused, quick, cold, dry_run, verify, force_here, force_there,
-        keep, overwrite, print_only, quiet, status, cancel, stop_crashed, replace, follow, sure, show_config, spoof;
+        keep, overwrite, print_only, quiet, status, cancel, stop_crashed, replace, follow, sure, show_config, spoof,
+        with_disks;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role,
         *name;
 };

@@ -215,6 +215,10 @@ json_t *move_request(const char *vm, const char *to, const char **why)
         json_object_set_new(o, "kind", json_string(options.live ? "live" : options.quick ? "quick" : "cold"));
     if (options.paused)
         json_object_set_new(o, "live", json_false());
+    if (options.with_disks)
+        json_object_set_new(o, "with_disks", json_true());
+    if (options.keep)
+        json_object_set_new(o, "keep", json_true());
     if (options.policy)
         json_object_set_new(o, "policy", json_string(options.policy));
     if (options.network)

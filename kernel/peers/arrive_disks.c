@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/arrive_disks.c - see arrive_disks.h.
+ *
+ *   RECORD   the registry says that volumes are made for this job
+ *   MAKE     each is made, zeroed, with the job's id as a tag (move_volume.h)
+ *   OPEN     the caller opens them
+ *
+ * A volume that is being made when the guest is dropped goes on, and is deleted then.  The data of a write stay with
+ * the engine until the disk is done with them, or closed. */
+#include "kernel/peers/arrive_disks.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/page.h"
+#include "kernel/lib/log.h"
+#include "kernel/peers/move_record.h"
+#include "kernel/peers/move_volume.h"
+#include "kernel/store/lv_disk.h"
+#include "kernel/store/lvm_change.h"
+#include "kernel/store/registry.h"
+
+struct arrive_disk {
+    unsigned index; /* of the guest's disks */
+    uint64_t bytes;
+    char group[LVM_NAME_LEN], name[LVM_NAME_LEN], uuid[LVM_UUID_LEN]; /* uuid: once it is made */
+    bool begun, over;
+    enum hv_err err;
+    struct arrive_disks *all;
+};
+struct arrive_slot {
+    struct disk_req r;
+    const uint8_t *data; /* borrowed from the engine */
+    enum disk_status status;
+};
+struct arrive_disks {
+    struct mig_id id;
+    char guest[CONFIG_NAME_LEN], peer[CONFIG_NAME_LEN];
+    struct move_write making;
+    bool dropped;
+    char text[300];
+    unsigned n;
+    struct arrive_disk d[CONFIG_MAX_DISKS];
+    struct arrive_slot slot[MIG_DISK_WINDOW];
+};
+
+/* ---- admission ---- */
+
+/* The store for a disk that was in a store of that name elsewhere: the one of that name, else the registry's. */
+static struct lvm_group *store_for(const char *name)
+{
+    struct lvm_group *g = lvm_group_find(name);
+    return g && !g->why_not[0] ? g : lvm_group_find(registry_group());
+}
+
+static uint64_t extents_of(const struct lvm_group *g, uint64_t bytes)
+{
+    return DIV_ROUND_UP(bytes, g->vg.extent_bytes);
+}
+
+/* Extents that the offer's disks need in g. */
+static uint64_t extents_needed(const struct vm_offer *o, const struct lvm_group *g)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < o->config.n_disks; i++)
+        if (o->config.disk[i].kind == DISK_ON_LV && store_for(o->config.disk[i].lv.vg) == g)
+            n += extents_of(g, o->disk[i].bytes);
+    return n;
+}
+
+static void store_check(const struct vm_offer *o, const struct lvm_group *g, reason_fn *add, void *ctx)
+{
+    char text[300], why[200];
+    uint64_t need = extents_needed(o, g), unit = g->vg.extent_bytes, free = lvm_extents_free(g);
+    enum hv_err e = lvm_may_change(g, WHY(why));
+    if (e && e != HV_E_BUSY)
+        snprintf(text, sizeof(text), "no volume can be made in the store %s here: %s", g->vg.name, why);
+    else if (need > free)
+        snprintf(text, sizeof(text),
+                 "the guest's disks need %lu MiB in the store %s here, where %lu MiB are free: delete a volume there",
+                 need * unit / MIB, g->vg.name, free * unit / MIB);
+    else
+        return;
+    add(ctx, text);
+}
+
+void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx)
+{
+    const struct lvm_group *seen = NULL;
+    for (unsigned i = 0; i < o->config.n_disks; i++) {
+        if (o->config.disk[i].kind != DISK_ON_LV)
+            continue;
+        if (!registry_present()) {
+            add(ctx, "the guest brings disks, and this host has no store to put them in: `store create` makes one");
+            return;
+        }
+        const struct lvm_group *g = store_for(o->config.disk[i].lv.vg);
+        if (g != seen)
+            store_check(o, g, add, ctx);
+        seen = g;
+    }
+}
+
+/* ---- making ---- */
+
+/* The wanted name, or that with a number, that no volume and no other disk of the guest has. */
+static void name_choose(const struct arrive_disks *a, struct arrive_disk *k, const struct lvm_group *g,
+                        const char *wanted)
+{
+    bool taken = true;
+    for (unsigned i = 1; taken; i++) {
+        snprintf(k->name, sizeof(k->name), i == 1 ? "%.100s" : "%.100s.%u", wanted, i);
+        taken = lvm_lv_find(&g->vg, k->name);
+        for (const struct arrive_disk *other = a->d; other < k; other++)
+            taken |= !strcmp(other->group, k->group) && !strcmp(other->name, k->name);
+    }
+}
+
+enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id, const char *peer,
+                               struct arrive_disks **out, struct why *why)
+{
+    *out = NULL;
+    unsigned n = 0;
+    for (unsigned i = 0; i < o->config.n_disks; i++)
+        n += o->config.disk[i].kind == DISK_ON_LV;
+    if (!n)
+        return HV_OK;
+    struct arrive_disks *a = mem_alloc(sizeof(*a));
+    if (!a)
+        return REFUSE(HV_E_NOMEM, "no memory for the guest's disks");
+    a->id = *id;
+    snprintf(a->guest, sizeof(a->guest), "%s", o->config.name);
+    snprintf(a->peer, sizeof(a->peer), "%s", peer);
+    for (unsigned i = 0; i < o->config.n_disks; i++) {
+        if (o->config.disk[i].kind != DISK_ON_LV)
+            continue;
+        const struct lvm_group *g = store_for(o->config.disk[i].lv.vg);
+        struct arrive_disk *k = &a->d[a->n++];
+        *k = (struct arrive_disk){ .index = i, .bytes = o->disk[i].bytes, .all = a };
+        snprintf(k->group, sizeof(k->group), "%s", g->vg.name);
+        name_choose(a, k, g, o->config.disk[i].lv.lv);
+    }
+    enum hv_err e = move_record_making(o->config.name, id, peer, &a->making, why);
+    if (e) {
+        mem_free(a, sizeof(*a));
+        return e;
+    }
+    *out = a;
+    return HV_OK;
+}
+
+/* Free what nobody needs any more: each volume that was made is deleted. */
+static void dropped_free(struct arrive_disks *a)
+{
+    for (unsigned i = 0; i < a->n; i++)
+        if (a->d[i].begun && !a->d[i].over)
+            return;
+    for (unsigned i = 0; i < a->n; i++)
+        if (a->d[i].uuid[0])
+            move_volume_delete(a->d[i].group, a->d[i].uuid);
+    mem_free(a, sizeof(*a));
+}
+
+static void arrive_made(void *ctx, enum hv_err e, const char *text)
+{
+    struct arrive_disk *k = ctx;
+    struct lvm_group *g = lvm_group_find(k->group);
+    const struct lvm_lv *lv = g && !e ? lvm_lv_find(&g->vg, k->name) : NULL;
+    k->over = true;
+    k->err = e || lv ? e : HV_E_NOENT;
+    if (lv)
+        snprintf(k->uuid, sizeof(k->uuid), "%s", lv->uuid);
+    if (k->err)
+        snprintf(k->all->text, sizeof(k->all->text), "%s", text);
+    if (k->all->dropped)
+        dropped_free(k->all);
+}
+
+static void arrive_progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
+
+static enum hv_err arrive_disk_make(struct arrive_disks *a, struct arrive_disk *k, struct why *why)
+{
+    char id[33];
+    struct lvm_group *g = lvm_group_find(k->group);
+    struct store_watch watch = { .progress = arrive_progress, .done = arrive_made, .ctx = k };
+    if (!g)
+        return REFUSE(HV_E_NOENT, "the store %s is gone", k->group);
+    move_record_id(&a->id, id);
+    enum hv_err e = volume_create_tagged(g, k->name, k->bytes, MOVE_TAG, id, &watch, why);
+    k->begun = !e;
+    return e;
+}
+
+enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_MAX_DISKS], struct why *why)
+{
+    bool failed, done = move_write_done(&a->making, &failed), all = true;
+    if (failed)
+        return REFUSE(HV_E_IO, "the registry cannot be written: %s", registry_why());
+    if (!done)
+        return HV_E_AGAIN;
+    for (unsigned i = 0; i < a->n; i++) {
+        enum hv_err e = a->d[i].begun ? a->d[i].err : arrive_disk_make(a, &a->d[i], why);
+        if (e && a->d[i].begun)
+            why_say(why, "%s", a->text);
+        if (e)
+            return e;
+        all &= a->d[i].over;
+    }
+    for (unsigned i = 0; all && i < a->n; i++) {
+        struct arrive_disk *k = &a->d[i];
+        enum hv_err e = disk[k->index] ? HV_OK : lv_disk_open(k->group, k->name, &disk[k->index], why);
+        if (e)
+            return e;
+    }
+    return all ? HV_OK : HV_E_AGAIN;
+}
+
+void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c)
+{
+    for (unsigned i = 0; a && i < a->n; i++) {
+        struct lv_config *lv = &c->disk[a->d[i].index].lv;
+        snprintf(lv->vg, sizeof(lv->vg), "%s", a->d[i].group);
+        snprintf(lv->lv, sizeof(lv->lv), "%s", a->d[i].name);
+    }
+}
+
+/* ---- writing ---- */
+
+unsigned arrive_disks_count(const struct arrive_disks *a) { return a ? a->n : 0; }
+
+static bool arrive_get(struct disk_req *r, uint64_t off, void *buf, size_t n)
+{
+    memcpy(buf, container_of(r, struct arrive_slot, r)->data + off, n);
+    return true;
+}
+
+static void arrive_done(struct disk_req *r, enum disk_status s) { container_of(r, struct arrive_slot, r)->status = s; }
+
+enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot, const struct mig_disk_req *r,
+                              const void *data)
+{
+    static const enum disk_op ops[] = {
+        [MIG_DISK_WRITE] = DISK_WRITE, [MIG_DISK_ZEROES] = DISK_ZEROES, [MIG_DISK_FLUSH] = DISK_FLUSH
+    };
+    struct arrive_slot *s = &a->slot[slot];
+    struct disk *d = vm->disks.d[a->d[r->disk].index].disk;
+    uint64_t bytes = a->d[r->disk].bytes;
+    if (r->offset > bytes || r->len > bytes - r->offset || r->offset % d->info.block || r->len % d->info.block)
+        return HV_FAIL(HV_E_PROTO);
+    s->r = (struct disk_req){
+        .op = ops[r->op], .offset = r->offset, .len = r->len, .get = arrive_get, .done = arrive_done
+    };
+    s->data = data;
+    s->status = DISK_PENDING;
+    spin_lock(&vm->dev_lock);
+    enum disk_status now = d->ops->submit(d, &s->r);
+    spin_unlock(&vm->dev_lock);
+    if (now != DISK_PENDING)
+        s->status = now;
+    return HV_OK;
+}
+
+enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct why *why)
+{
+    switch (a->slot[slot].status) {
+    case DISK_OK:      return HV_OK;
+    case DISK_PENDING: return HV_E_AGAIN;
+    case DISK_ERROR:
+    case DISK_UNSUPP:  break;
+    }
+    return REFUSE(HV_E_IO, "the disk of the store has failed: look at the log there");
+}
+
+/* ---- ends ---- */
+
+void arrive_disks_keep(struct arrive_disks *a)
+{
+    for (unsigned i = 0; i < a->n; i++)
+        move_volume_keep(a->d[i].group, a->d[i].uuid);
+    move_record_made(&a->id);
+    mem_free(a, sizeof(*a));
+}
+
+void arrive_disks_drop(struct arrive_disks *a)
+{
+    a->dropped = true;
+    move_record_unmade(a->guest, &a->id, a->peer);
+    dropped_free(a);
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/leave_disks.c - see leave_disks.h.
+ *
+ *   begin   the disks are named
+ *   ready   each is held for a moment, and exchanged for a mirror; true once all are in sync
+ *   undo    the copies are ended; each disk is held again, and exchanged for the volume alone
+ *   left    the guest has closed its mirrors, which closed both halves
+ *
+ * A guest that stops meanwhile closes its mirrors as well; `gone` says so.  While a mirror is there, so is the guest.
+ * The volumes are deleted only after RUNNING, and never by a host that does not know it: after a power cut they
+ * stay. */
+#include "kernel/peers/leave_disks.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/page.h"
+#include "kernel/lib/log.h"
+#include "kernel/peers/move_volume.h"
+#include "kernel/peers/peer_disk.h"
+#include "kernel/store/lvm.h"
+#include "kernel/store/mirror.h"
+#include "kernel/vm/vm_disk.h"
+#include "kernel/vm/vm_manage.h"
+
+struct leave_disk {
+    unsigned index;         /* of the guest's disks */
+    struct mirror *m;       /* owned by the guest's disk; NULL: not yet, or no more */
+    struct peer_disk *peer; /* owned by m, or by nobody yet */
+    bool holding, mirrored; /* vm_disk_hold() was called, and not ended; the mirror was put there */
+    char group[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
+};
+struct leave_disks {
+    struct leave_disks *next; /* of those that are undone */
+    struct vm *vm;            /* borrowed: valid while the move has the guest, or a mirror is there */
+    char guest[CONFIG_NAME_LEN], peer[CONFIG_NAME_LEN], trouble[400];
+    uint64_t rate;
+    unsigned n;
+    struct leave_disk d[MIG_DISKS_MAX];
+};
+static struct leave_disks *undone; /* owned */
+_Static_assert(CONFIG_MAX_DISKS <= MIG_DISKS_MAX, "all may move along");
+
+enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, struct leave_disks **out)
+{
+    *out = NULL;
+    unsigned n = 0;
+    for (unsigned i = 0; i < vm->config.n_disks; i++)
+        n += vm->config.disk[i].kind == DISK_ON_LV;
+    if (!n)
+        return HV_OK;
+    struct leave_disks *d = *out = mem_alloc(sizeof(*d));
+    if (!d)
+        return HV_FAIL(HV_E_NOMEM);
+    d->vm = vm;
+    d->rate = rate;
+    snprintf(d->guest, sizeof(d->guest), "%s", vm->config.name);
+    snprintf(d->peer, sizeof(d->peer), "%s", peer);
+    for (unsigned i = 0; i < vm->config.n_disks; i++) {
+        const struct disk_config *c = &vm->config.disk[i];
+        struct lvm_group *g = c->kind == DISK_ON_LV ? lvm_group_find(c->lv.vg) : NULL;
+        const struct lvm_lv *lv = g ? lvm_lv_find(&g->vg, c->lv.lv) : NULL;
+        if (c->kind != DISK_ON_LV)
+            continue;
+        struct leave_disk *k = &d->d[d->n++];
+        k->index = i;
+        snprintf(k->group, sizeof(k->group), "%s", c->lv.vg);
+        snprintf(k->uuid, sizeof(k->uuid), "%s", lv ? lv->uuid : "");
+        vm_disk_moving_set(vm, i, true);
+    }
+    return HV_OK;
+}
+
+unsigned leave_disks_count(const struct leave_disks *d) { return d ? d->n : 0; }
+
+static void leave_disk_gone(void *ctx) { ((struct leave_disk *)ctx)->m = NULL; }
+
+/* Put a mirror before a disk.  False: its requests are not drained yet, or it failed and trouble says why. */
+static bool leave_disk_mirror(struct leave_disks *d, unsigned i)
+{
+    struct leave_disk *k = &d->d[i];
+    struct disk *from = d->vm->disks.d[k->index].disk;
+    if (k->mirrored)
+        return true;
+    k->holding = true;
+    if (!vm_disk_hold(d->vm, k->index))
+        return false;
+    struct mirror_opts o = { .rate = d->rate, .to_is_zero = true, .gone = leave_disk_gone, .ctx = k };
+    enum hv_err e = peer_disk_open(i, d->peer, &from->info, &k->peer);
+    if (e)
+        snprintf(d->trouble, sizeof(d->trouble), "no memory on this host to copy its disks");
+    else if ((e = mirror_open(from, peer_disk_of(k->peer), &o, &k->m, WHY(d->trouble))))
+        peer_disk_of(k->peer)->ops->close(peer_disk_of(k->peer));
+    (void)vm_disk_swap(d->vm, k->index, e ? from : mirror_disk(k->m));
+    k->holding = false;
+    k->mirrored = !e;
+    return !e;
+}
+
+bool leave_disks_ready(struct leave_disks *d, struct mig_disk_progress *p)
+{
+    bool ready = true;
+    *p = (struct mig_disk_progress){ 0 };
+    for (unsigned i = 0; i < d->n; i++) {
+        struct leave_disk *k = &d->d[i];
+        if (d->trouble[0] || !leave_disk_mirror(d, i) || !k->m) {
+            ready = false;
+            continue;
+        }
+        struct mirror_stats st = mirror_stats(k->m);
+        p->total += st.bytes;
+        p->done += st.bytes - MIN(st.left, st.bytes);
+        ready &= mirror_in_sync(k->m);
+    }
+    return ready;
+}
+
+bool leave_disks_next(struct leave_disks *d, struct mig_disk_req *r, void *data)
+{
+    for (unsigned i = 0; i < d->n; i++)
+        if (d->d[i].peer && peer_disk_next(d->d[i].peer, r, data))
+            return true;
+    return false;
+}
+
+void leave_disks_done(struct leave_disks *d, unsigned disk, uint64_t tag)
+{
+    ASSERT(disk < d->n);
+    if (d->d[disk].peer)
+        peer_disk_done(d->d[disk].peer, tag);
+}
+
+bool leave_disks_quiet(const struct leave_disks *d)
+{
+    for (unsigned i = 0; d && i < d->n; i++) {
+        const struct leave_disk *k = &d->d[i];
+        if (!k->m || !k->peer || !mirror_in_sync(k->m) || !mirror_quiet(k->m) || !peer_disk_idle(k->peer))
+            return false;
+    }
+    return true;
+}
+
+const char *leave_disks_trouble(struct leave_disks *d)
+{
+    for (unsigned i = 0; d && !d->trouble[0] && i < d->n; i++) {
+        char why[300];
+        if (d->d[i].m && mirror_failed(d->d[i].m, WHY(why)))
+            snprintf(d->trouble, sizeof(d->trouble), "its disk vd%c cannot be copied: %s", 'a' + d->d[i].index, why);
+        else if (d->d[i].mirrored && !d->d[i].m)
+            snprintf(d->trouble, sizeof(d->trouble), "its disk vd%c was closed", 'a' + d->d[i].index);
+    }
+    return d && d->trouble[0] ? d->trouble : NULL;
+}
+
+/* ---- ends ---- */
+
+/* True: the guest has its disk as it was, or there is no guest. */
+static bool leave_disk_undo(struct leave_disks *d, struct leave_disk *k)
+{
+    bool there = k->m || (vm_find(d->guest) == d->vm && d->vm->disks.d[k->index].disk);
+    if (!there)
+        return true;
+    if (!k->m) {
+        if (k->holding && d->vm->disks.d[k->index].hold_us)
+            (void)vm_disk_swap(d->vm, k->index, d->vm->disks.d[k->index].disk);
+        vm_disk_moving_set(d->vm, k->index, false);
+        return true;
+    }
+    if (d->vm->disks.d[k->index].quiesce != DISK_RUNNING)
+        return false;
+    mirror_hold(k->m, true);
+    if (!vm_disk_hold(d->vm, k->index) || !mirror_quiet(k->m))
+        return false;
+    struct mirror *m = k->m;
+    k->m = NULL;
+    (void)vm_disk_swap(d->vm, k->index, mirror_close(m, false));
+    vm_disk_moving_set(d->vm, k->index, false);
+    return true;
+}
+
+static bool leave_disks_undone(struct leave_disks *d)
+{
+    bool all = true;
+    for (unsigned i = 0; i < d->n; i++)
+        all &= leave_disk_undo(d, &d->d[i]);
+    return all;
+}
+
+static void leave_disks_free(struct leave_disks *d)
+{
+    for (unsigned i = 0; i < d->n; i++)
+        ASSERT(!d->d[i].m && !d->d[i].peer);
+    mem_free(d, sizeof(*d));
+}
+
+void leave_disks_undo(struct leave_disks *d, const char *reason)
+{
+    for (unsigned i = 0; i < d->n; i++) {
+        if (d->d[i].peer)
+            peer_disk_fail(d->d[i].peer);
+        if (d->d[i].m && !mirror_failed(d->d[i].m, NULL))
+            mirror_cancel(d->d[i].m, reason);
+    }
+    d->next = undone;
+    undone = d;
+}
+
+void leave_disks_left(struct leave_disks *d, bool keep)
+{
+    for (unsigned i = 0; i < d->n; i++) {
+        ASSERT(!d->d[i].m);
+        if (!keep && d->d[i].uuid[0])
+            move_volume_delete(d->d[i].group, d->d[i].uuid);
+    }
+    leave_disks_free(d);
+}
+
+bool leave_disks_step(void)
+{
+    bool moved = false;
+    for (struct leave_disks **at = &undone, *d; (d = *at);) {
+        if (!leave_disks_undone(d)) {
+            at = &d->next;
+            continue;
+        }
+        *at = d->next;
+        leave_disks_free(d);
+        moved = true;
+    }
+    return moved;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/leave_disks.h - a guest's volumes that move along with it, at the source: each is given a mirror to a
+ * disk at the destination (peer_disk.h), until the guest has gone or the move has failed.  Service pCPU only. */
+#ifndef GODWIT_KERNEL_PEERS_LEAVE_DISKS_H
+#define GODWIT_KERNEL_PEERS_LEAVE_DISKS_H
+
+#include "kernel/core/vm.h"
+#include "kernel/lib/err.h"
+#include "kernel/lib/why.h"
+#include "migrate/guest.h"
+
+struct leave_disks;
+/** For a move of vm, whose volumes move along.  *out is NULL if it has none.  Nothing is copied yet.  rate: bytes per
+ *  second that each disk is read with, 0: no limit.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, struct leave_disks **out);
+/** As the engine's calls (migrate/guest.h); of NULL: no disks. */
+unsigned leave_disks_count(const struct leave_disks *d);
+bool leave_disks_ready(struct leave_disks *d, struct mig_disk_progress *p);
+bool leave_disks_next(struct leave_disks *d, struct mig_disk_req *r, void *data);
+void leave_disks_done(struct leave_disks *d, unsigned disk, uint64_t tag);
+/** The guest's disks are quiet: are both halves equal, and is nothing under way?  True for NULL. */
+bool leave_disks_quiet(const struct leave_disks *d);
+/** Why the copy has failed, or NULL: it has not. */
+const char *leave_disks_trouble(struct leave_disks *d);
+
+/** The guest stays: give it its disks back.  d is not the caller's any more. */
+void leave_disks_undo(struct leave_disks *d, const char *reason);
+/** The guest has left, and with it what it had open: delete its volumes here, or keep them.  Likewise. */
+void leave_disks_left(struct leave_disks *d, bool keep);
+/** Part of the service loop. */
+bool leave_disks_step(void);
+
+#endif

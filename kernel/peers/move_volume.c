@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/move_volume.c - see move_volume.h.
+ *
+ * A volume is known by its UUID: another may have its name by now.  What cannot be done yet, because the volume is
+ * being closed or its group is being changed, is tried again. */
+#include "kernel/peers/move_volume.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/host/page.h"
+#include "kernel/lib/log.h"
+#include "kernel/peers/move_record.h"
+#include "kernel/store/lvm_change.h"
+#include "kernel/store/registry.h"
+
+#define RETRY_US   100000
+#define GIVE_UP_US (60 * 1000000ul)
+
+struct errand {
+    struct errand *next;
+    char group[LVM_NAME_LEN], uuid[LVM_UUID_LEN], name[LVM_NAME_LEN];
+    bool keep, begun, over;
+    uint64_t begun_us, retry_us;
+};
+static struct errand *errands; /* owned */
+static uint64_t epoch;         /* of the registry by which tagged volumes were judged */
+
+static void errand_add(const char *group, const char *uuid, bool keep)
+{
+    struct errand *e = mem_alloc(sizeof(*e));
+    if (!e) {
+        log_error("mig", "no memory to %s a volume of the group %s", keep ? "keep" : "delete", group);
+        return;
+    }
+    *e = (struct errand){ .next = errands, .keep = keep, .begun_us = clock_us() };
+    snprintf(e->group, sizeof(e->group), "%s", group);
+    snprintf(e->uuid, sizeof(e->uuid), "%s", uuid);
+    errands = e;
+}
+
+void move_volume_delete(const char *group, const char *uuid) { errand_add(group, uuid, false); }
+void move_volume_keep(const char *group, const char *uuid) { errand_add(group, uuid, true); }
+
+static void errand_done(void *ctx, enum hv_err err, const char *text)
+{
+    struct errand *e = ctx;
+    e->over = true;
+    if (err)
+        log_error("mig", "%s/%s is not %s: %s", e->group, e->name, e->keep ? "released from its move" : "deleted",
+                  text);
+    else if (!e->keep)
+        log_info("mig", "%s/%s is deleted: its guest does not run here", e->group, e->name);
+}
+
+static void errand_progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
+
+static enum hv_err tag_remove(struct lvm_group *g, struct errand *e, struct why *why)
+{
+    struct lvm_change *c;
+    enum hv_err err = lvm_change_begin(g, &c, why);
+    if (err)
+        return err;
+    struct lvm_lv *lv = lvm_change_find(c, e->name);
+    err = lv ? lvm_change_tag(c, lv, MOVE_TAG, NULL, why) : HV_E_NOENT;
+    if (err)
+        lvm_change_drop(c);
+    else
+        lvm_change_commit(c, errand_done, e);
+    return err;
+}
+
+static void errand_try(struct errand *e)
+{
+    char why[300];
+    struct lvm_group *g = lvm_group_find(e->group);
+    const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, e->uuid) : NULL;
+    if (!lv || (e->keep && !lvm_lv_tag(lv, MOVE_TAG))) {
+        e->over = true;
+        return;
+    }
+    snprintf(e->name, sizeof(e->name), "%s", lv->name);
+    struct store_watch watch = { .progress = errand_progress, .done = errand_done, .ctx = e };
+    enum hv_err err = e->keep ? tag_remove(g, e, WHY(why)) : volume_delete(g, e->name, &watch, WHY(why));
+    e->begun = !err;
+    e->retry_us = clock_us() + RETRY_US;
+    if (err && (err != HV_E_BUSY || clock_us() > e->begun_us + GIVE_UP_US))
+        errand_done(e, err, why);
+}
+
+/* ---- after a power cut ---- */
+
+static void tagged_judge(struct lvm_group *g, const struct lvm_lv *lv)
+{
+    switch (move_record_fate(lvm_lv_tag(lv, MOVE_TAG))) {
+    case MOVE_FATE_HERE:  move_volume_keep(g->vg.name, lv->uuid); break;
+    case MOVE_FATE_ENDED: move_volume_delete(g->vg.name, lv->uuid); break;
+    case MOVE_FATE_NONE:
+        log_warn("mig", "%s/%s was made for a guest that was arriving, and nothing is known of it: it is kept",
+                 g->vg.name, lv->name);
+        break;
+    }
+}
+
+static void tagged_look(void)
+{
+    for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++) {
+        struct lvm_group *g = lvm_group_at(i);
+        for (unsigned k = 0; k < g->vg.n_lvs; k++)
+            if (lvm_lv_tag(&g->vg.lv[k], MOVE_TAG) && !g->why_not[0])
+                tagged_judge(g, &g->vg.lv[k]);
+    }
+}
+
+bool move_volume_step(void)
+{
+    bool moved = false;
+    if (epoch != registry_epoch()) {
+        if (!epoch)
+            tagged_look(); /* this boot's first: before any guest can arrive here */
+        epoch = registry_epoch();
+    }
+    for (struct errand **at = &errands, *e; (e = *at);) {
+        if (!e->begun && !e->over && clock_us() >= e->retry_us)
+            errand_try(e);
+        if (!e->over) {
+            at = &e->next;
+            continue;
+        }
+        *at = e->next;
+        mem_free(e, sizeof(*e));
+        moved = true;
+    }
+    return moved;
+}
