@@ -26,6 +26,7 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/move_record.h"
+#include "kernel/peers/save.h"
 #include "kernel/peers/start.h"
 #include "kernel/run/sched.h"
 #include "kernel/service.h"
@@ -139,7 +140,7 @@ void kernel_entry(struct boot_info *bi)
     registry_init(known ? own : NULL);
     settings_init(&config, known ? own : NULL);
     sched_guest_cpus_set(config.host.guest_cpus);
-    vm_manage_init(bi, migration_let_go);
+    vm_manage_init(bi, save_let_go);
     vm_define_step();   /* what the registry defines */
     move_record_step(); /* what it has of moves */
     start_all();

@@ -22,6 +22,7 @@
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/move_volume.h"
 #include "kernel/peers/reach.h"
+#include "kernel/peers/save.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/validate.h"
 #include "kernel/store/blockdev.h"
@@ -46,6 +47,8 @@ bool service_step(uint64_t *wake)
     busy |= start_step();
     busy |= migration_step();
     busy |= leave_disks_step();
+    busy |= save_step();
+    busy |= restore_step();
     busy |= evacuate_step();
     busy |= reach_step();
     busy |= guest_devices_step();

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * migrate/record.h - a destination that keeps the stream of a guest instead of running the guest: it saves the guest.
  *
- * A saved guest has no format of its own.  It is what a source sends, from the preamble to COMMIT, and a receiver reads
- * it as if it came from a source.  The recorder stands where link and receiver would be: it hands out the bytes that
- * the source's machine has queued, in order, and answers as a destination does.
+ * A saved guest is what a source sends, from the preamble to COMMIT; a receiver reads it as if it came from a source.
+ * The recorder hands out the bytes that the source's machine has queued, and answers as a destination does.
  *
  *   STREAM      preamble .. STATE      OFFER: ACCEPT;  ROUND_END: ACK
  *   STATE       STATE must become durable                            then PREPARED
@@ -11,12 +10,11 @@
  *   END         COMMIT must become durable
  *   WHOLE       a stream that ends in COMMIT is a whole guest
  *
- * One turn of the owner, beside mig_tx_step(), which comes first:
+ * One turn of the owner, after mig_tx_step():
  *     p = mig_record_data(r, &len);   write n <= len of these bytes;   mig_record_written(r, n);
  *     if (mig_record_syncs(r) and all that was written is durable) mig_record_synced(r);
- *
- * At WHOLE the source's machine is IN_DOUBT: the owner knows the outcome, and says it by mig_tx_resolve().  If the
- * guest goes on (live), the owner cancels the machine in END, or earlier: from END on the recorder needs it no more. */
+ * At WHOLE the source's machine is IN_DOUBT: the owner says the outcome by mig_tx_resolve().  If the guest goes on
+ * (live), the owner ends the machine at COMMIT. */
 #ifndef GODWIT_MIGRATE_RECORD_H
 #define GODWIT_MIGRATE_RECORD_H
 
@@ -26,17 +24,16 @@
 enum mig_record_state { MIG_RECORD_STREAM, MIG_RECORD_STATE, MIG_RECORD_COMMIT, MIG_RECORD_END, MIG_RECORD_WHOLE };
 struct mig_record {
     enum mig_record_state state;
-    struct mig_tx *tx; /* borrowed until END */
-    /** The clock that the guest's clocks follow while it is saved: µs since any moment, also over reboots. */
-    uint64_t (*wall_us)(void);
-    bool live;                /* the guest goes on: it never hears COMMIT */
-    uint64_t bytes;           /* written so far */
-    uint64_t acked;           /* of these */
-    size_t left;              /* of the record in hand, not written yet; 0: none is in hand */
-    enum mig_rec_type type;   /* of it; only valid with left */
-    bool preamble;            /* what is in hand is the preamble */
-    uint32_t round;           /* of ROUND_END */
-    struct mig_digest digest; /* of STATE */
+    struct mig_tx *tx;         /* borrowed until END; live: until COMMIT */
+    uint64_t (*wall_us)(void); /* the clock that the guest's clocks follow while it is saved */
+    bool live;
+    uint64_t bytes;
+    uint64_t acked;
+    size_t left; /* of the record in hand, not written yet; 0: none is in hand */
+    enum mig_rec_type type;
+    bool preamble;
+    uint32_t round;
+    struct mig_digest digest;
     uint8_t own[MIG_REC_HDR_LEN + sizeof(struct mig_id)]; /* live: COMMIT */
 };
 

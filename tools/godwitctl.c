@@ -2,7 +2,7 @@
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
  *   tools/ctl/image.c tools/ctl/volume_data.c tools/ctl/file.c
  *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/move_disk.c tools/ctl/validate.c tools/ctl/svg.c
- *   tools/ctl/picture.c
+ *   tools/ctl/picture.c tools/ctl/save.c
  *   tools/ctl/progress.c tools/ctl/store.c tools/ctl/text.c tools/ctl/power.c tools/ctl/events.c tools/ctl/trust.c
  *   tools/ctl/define.c
  * tool-libs: -lcurl -ljansson -lssl -lcrypto */
@@ -108,6 +108,14 @@ static const struct command {
       "vm nmi web", cmd_vm_nmi },
     { { "vm", "pause" }, 1, 1, "NAME", "", "pause a running guest", "vm pause web", cmd_vm_pause },
     { { "vm", "resume" }, 1, 1, "NAME", "", "resume a paused guest", "vm resume web", cmd_vm_resume },
+    { { "vm", "save" }, 1, 1, "NAME [--to STORE/VOLUME]", "to live",
+      "save a running guest in a volume of its host, and stop it (--to: in that volume, not STORE/saved.NAME; --live: "
+      "the guest goes on)", "vm save web\nvm save db --to godwit/db-monday --live", cmd_vm_save },
+    { { "vm", "save-cancel" }, 1, 1, "NAME", "", "let a guest that is being saved run on", "vm save-cancel web",
+      cmd_vm_save_cancel },
+    { { "vm", "restore" }, 1, 1, "NAME", "again force",
+      "let a saved guest go on, if no peer has it (--again: although it was restored before; --force: without asking the "
+      "peers)", "vm restore web\nvm restore web --host alpha", cmd_vm_restore },
     { { "vm", "inspect" }, 1, 1, "NAME", "", "memory, exits by reason, registers", "vm inspect web", cmd_vm_inspect },
     { { "vm", "console" }, 1, 1, "NAME", "print send",
       "serial console of a guest; Ctrl-] leaves it (--print: recent output; --send LINE: type a line)",
@@ -350,6 +358,7 @@ enum {
     OPT_DRY_RUN,
     OPT_BASE,
     OPT_RAW,
+    OPT_AGAIN,
     OPT_POLICY,
     OPT_NETWORK,
     OPT_STATUS,
@@ -401,6 +410,7 @@ static const struct option long_options[] = {
     { "dry-run", no_argument, NULL, OPT_DRY_RUN },
     { "base", no_argument, NULL, OPT_BASE },
     { "raw", no_argument, NULL, OPT_RAW },
+    { "again", no_argument, NULL, OPT_AGAIN },
     { "policy", required_argument, NULL, OPT_POLICY },
     { "network", required_argument, NULL, OPT_NETWORK },
     { "status", no_argument, NULL, OPT_STATUS },
@@ -511,6 +521,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_VERIFY:      options.verify = true; break;
         case OPT_BASE:        options.base = true; break;
         case OPT_RAW:         options.raw = true; break;
+        case OPT_AGAIN:       options.again = true; break;
         case OPT_LIMIT:       options.limit = optarg; break;
         case OPT_DOWNTIME:    options.downtime = optarg; break;
         case OPT_STATUS:      options.status = true; break;

@@ -67,6 +67,7 @@ struct vm {
     struct boot_set boot; /* [s] what it starts from again */
     uint8_t uuid[16];     /* [c] made at start, moves with the guest */
     atomic_uint state;    /* enum vm_state */
+    bool saving;          /* [s] */
     bool operator_paused; /* [s] only an operator resumes it, wherever it moves */
     struct spinlock mem_lock, dev_lock;
     struct guest_mem mem;
@@ -83,7 +84,7 @@ struct vm {
     uint64_t tsc_hz;              /* [c] the guest's TSC frequency */
     atomic_uint power_request;    /* enum vm_power, from the guest; the service loop acts */
     uint64_t started_us, here_us; /* [s] clock_us() of the last start or reset; when it was started or arrived here */
-    uint64_t move_hash_bytes;     /* [s] host memory that holds hashes of its pages, for a move that runs */
+    uint64_t move_hash_bytes;     /* [s] host memory for the hashes of its move */
     unsigned quick_resets;        /* [s] resets in a row, each soon after its start */
     char crash_reason[160];
 };
@@ -92,14 +93,14 @@ enum vm_power { VM_POWER_NONE, VM_POWER_OFF, VM_POWER_RESET, VM_POWER_CRASH };
 static inline enum vm_state vm_state(const struct vm *vm) { return (enum vm_state)atomic_load(&vm->state); }
 /** Has vm what runs: memory, vCPUs, devices?  Not if it is STOPPED, or arrives as a stopped guest. */
 static inline bool vm_is_built(const struct vm *vm) { return vm->devices != NULL; }
-/** Is vm in a state in which it can move with its memory: RUNNING, or paused by an operator?  Service pCPU. */
+/** Can vm move with its memory, or be saved?  Service pCPU. */
 static inline bool vm_may_move(const struct vm *vm)
 {
-    return vm_state(vm) == VM_RUNNING || (vm_state(vm) == VM_PAUSED && vm->operator_paused);
+    return !vm->saving && (vm_state(vm) == VM_RUNNING || (vm_state(vm) == VM_PAUSED && vm->operator_paused));
 }
-/** Request power off, reset or crash of the guest: vCPUs leave guest mode, then the service loop acts.  Any pCPU. */
+/** vCPUs leave guest mode, then the service loop acts.  Any pCPU. */
 void vm_power_request(struct vm *vm, enum vm_power what);
-/** The VM's TSC now (kernel/dev/pvclock.c); that of a vCPU is this + its tsc_adjust.  Any pCPU. */
+/** The VM's TSC now; that of a vCPU is this + its tsc_adjust.  Any pCPU. */
 uint64_t vm_guest_tsc(const struct vm *vm);
 
 #endif

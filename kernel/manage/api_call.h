@@ -123,6 +123,9 @@ void api_vm_reset(struct api_call *c);
 void api_vm_set(struct api_call *c);
 void api_vm_nmi(struct api_call *c);
 void api_vm_resume(struct api_call *c);
+void api_vm_save(struct api_call *c); /* api_save.c */
+void api_vm_save_cancel(struct api_call *c);
+void api_vm_restore(struct api_call *c);
 void api_vm_inspect(struct api_call *c);
 void api_vm_console_read(struct api_call *c);
 void api_vm_console_write(struct api_call *c);

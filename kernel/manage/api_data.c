@@ -12,6 +12,7 @@
 #include "kernel/store/disk_flow.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/vm_memory.h"
 
 #define SINKS_MAX   4 /* imports at a time: import.c has as many */
@@ -292,7 +293,7 @@ static void export_close(struct api_source *s, bool sent)
 
 static const struct api_source_ops export_ops = { export_give, export_close };
 
-/* Bytes of an export: of what a base volume has, else of the volume. */
+/* Bytes of an export: of what a base volume or a saved guest has, else of the volume. */
 static uint64_t export_bytes(const struct lvm_group *g, const struct lvm_lv *lv)
 {
     const char *text = lv->read_only ? lvm_lv_tag(lv, "godwit.bytes") : NULL;
@@ -306,9 +307,12 @@ static uint64_t export_bytes(const struct lvm_group *g, const struct lvm_lv *lv)
 static enum hv_err export_open(struct api_call *c, struct export *x, uint64_t end, struct why *why)
 {
     struct disk *d;
+    struct lvm_group *g;
+    const struct lvm_lv *lv;
+    bool is_saved = !lvm_volume_find(c->arg, c->arg2, &g, &lv, why) && saved_tagged(lv);
     if (vm_memory_promisable() < LV_DISK_MEMORY + MIB)
         return REFUSE(HV_E_NOMEM, "no memory to read %s/%s", c->arg, c->arg2);
-    enum hv_err e = lv_disk_open(c->arg, c->arg2, &d, why);
+    enum hv_err e = (is_saved ? lv_disk_open_own : lv_disk_open)(c->arg, c->arg2, &d, why);
     if (e)
         return e;
     x->flow = flow_read(d, x->from, end);

@@ -9,6 +9,7 @@
 #include "kernel/manage/operate.h"
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/start.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
@@ -69,6 +70,11 @@ static void put_vm(struct json *j, const struct vm *vm)
         json_str(j, "left_to", left_to);
     if (vm->crash_reason[0])
         json_str(j, "crash_reason", vm->crash_reason);
+    struct saved saved = saved_find(v->name);
+    if (vm->saving)
+        json_bool(j, "saving", true);
+    if (saved.state == SAVED_WHOLE)
+        json_fmt(j, "saved", "%s/%s", saved.group->vg.name, saved.lv->name);
     if (vm->devices)
         json_str(j, "power_button", button_name(pm_button(&vm->devices->pm)));
 }

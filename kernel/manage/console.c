@@ -23,11 +23,13 @@
 #include "kernel/lib/print.h"
 #include "kernel/lib/version.h"
 #include "kernel/manage/events.h"
+#include "kernel/manage/jobs.h"
 #include "kernel/manage/operate.h"
 #include "kernel/peers/dial.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/start.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
@@ -215,12 +217,13 @@ static void print_vm(const struct vm *vm)
     bool asking = start.state == START_ASKING;
     bool waiting = !asking && vm_disk_waiting(vm, waits, sizeof(waits));
     const struct job *job = migration_of(vm->config.name);
-    print("%-31s %-9s %4lu MiB %5u%s%s%s%s%s", vm->config.name, vm_state_name(vm_state(vm)),
+    bool saved = vm_state(vm) == VM_STOPPED && saved_is(vm->config.name);
+    print("%-31s %-9s %4lu MiB %5u%s%s%s%s%s%s", vm->config.name, saved ? "saved" : vm_state_name(vm_state(vm)),
           vm->config.memory_bytes / MIB, vm->config.n_cpus,
           !job                       ? ""
           : migration_job_doubt(job) ? "  in doubt"
                                      : "  moving",
-          vm->crash_reason[0] ? "  " : "", vm->crash_reason,
+          vm->saving ? "  being saved" : "", vm->crash_reason[0] ? "  " : "", vm->crash_reason,
           asking    ? "  starting, asks its peers: "
           : waiting ? "  "
                     : "",
@@ -278,6 +281,38 @@ static void cmd_vm_target(int argc, char **argv)
     print_result(e, message);
 }
 
+/* A job's outcome is in the log. */
+static void print_begun(enum hv_err e, const char *message, const struct api_job *job)
+{
+    if (e)
+        print_result(e, message);
+    else
+        print("job %u; the log tells its outcome", job_number(job));
+}
+
+static void cmd_vm_save(int argc, char **argv)
+{
+    char message[480];
+    struct api_job *job;
+    bool live = argc > 1 && !strcmp(argv[argc - 1], "--live");
+    enum hv_err e = operate_save(argv[0], argc - live > 1 ? argv[1] : "", live, OPERATE_CONSOLE, &job, WHY(message));
+    print_begun(e, message, job);
+}
+
+static void cmd_vm_restore(int argc, char **argv)
+{
+    char message[480];
+    struct api_job *job;
+    bool again = argc > 1 && !strcmp(argv[1], "--again"), force = argc > 1 && !strcmp(argv[argc - 1], "--force");
+    if (argc - 1 != again + force) {
+        print("usage: vm restore NAME [--again] [--force]");
+        return;
+    }
+    enum hv_err e = operate_restore(argv[0], again, force, OPERATE_CONSOLE, &job, WHY(message));
+    print_begun(e, message, job);
+}
+
+static void cmd_vm_save_cancel(int argc, char **argv) { (void)argc, run_operation(operate_save_cancel, argv[0]); }
 static void cmd_vm_undefine(int argc, char **argv) { (void)argc, run_operation(operate_undefine, argv[0]); }
 static void cmd_vm_pause(int argc, char **argv) { (void)argc, run_operation(operate_pause, argv[0]); }
 static void cmd_vm_resume(int argc, char **argv) { (void)argc, run_operation(operate_resume, argv[0]); }
@@ -507,6 +542,11 @@ static const struct command {
     { { "vm", "undefine" }, 1, 1, "NAME", "forget a stopped guest; its volumes stay", cmd_vm_undefine, true },
     { { "vm", "pause" }, 1, 1, "NAME", "pause a running guest", cmd_vm_pause, true },
     { { "vm", "resume" }, 1, 1, "NAME", "resume a paused guest", cmd_vm_resume, true },
+    { { "vm", "save" }, 1, 3, "NAME [STORE/VOLUME] [--live]", "save a guest and stop it; --live: it goes on",
+      cmd_vm_save, true },
+    { { "vm", "save-cancel" }, 1, 1, "NAME", "a guest that is being saved runs on", cmd_vm_save_cancel, true },
+    { { "vm", "restore" }, 1, 3, "NAME [--again] [--force]",
+      "let a saved guest go on; --again: although it has before; --force: without asking the peers", cmd_vm_restore, true },
     { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect, false },
     { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console, false },
     { { "migrate", "status" }, 0, 0, "", "queued and active moves, and the newest", cmd_migrate_status, false },

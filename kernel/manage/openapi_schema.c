@@ -49,6 +49,9 @@ const struct openapi_answer openapi_answers[] = {
     { POST, "/v1/vms/*/nmi", "Message", "", "" },
     { POST, "/v1/vms/*/pause", "Message", "", "" },
     { POST, "/v1/vms/*/resume", "Message", "", "" },
+    { POST, "/v1/vms/*/save", "JobBegun", "", "" },
+    { POST, "/v1/vms/*/save/cancel", "Message", "", "" },
+    { POST, "/v1/vms/*/restore", "JobBegun", "", "" },
     { GET,  "/v1/vms/*/console", RAW, "", "since?:n run?:s" },
     { POST, "/v1/vms/*/console", "Taken", "", "" },
     { POST, "/v1/vms/*/disks/*/move", "JobBegun", "place", "" },
@@ -113,6 +116,7 @@ const struct openapi_schema openapi_schemas[] = {
     { "Vms", "vms:[VmRow] next?:s" },
     { "VmRow", "name:s state:stopped|running|paused|crashed|incoming moving:b doubt?:s memory_bytes:n needed_bytes:n cpus:n "
                "cpu:s autostart:b age_us?:n waits?:s starting:b start_text?:s start_code?:s crash_reason?:s left_to?:s "
+               "saving?:b saved?:s "
                "power_button?:unused|ready|pressed|taken" },
     { "Defined", "job:n created:b at_next_start:b warning:s" },
     { "Attached", "job:n device:s at_next_start:b warning:s" },
@@ -164,6 +168,7 @@ const struct openapi_schema openapi_schemas[] = {
 
 const struct openapi_field openapi_fields[] = {
     { "address", "s", "addresses of a peer, with commas between" },
+    { "again", "b", "although the guest was restored from it before" },
     { "bandwidth_limit_mb", "n", "rate limit of the move, 10^6 bytes a second; 0: none" },
     { "bytes", "n", "the volume's size, rounded up to whole extents" },
     { "disk", "s", "the name of a host's disk, such as nvme0; of a guest's one, what it is, such as lv:godwit/web" },
@@ -177,7 +182,7 @@ const struct openapi_field openapi_fields[] = {
     { "kind", "live|quick|cold", "live: move the guest while it runs; quick: stop it first; cold: it is stopped" },
     { "with_disks", "b", "the guest's volumes move along" },
     { "keep", "b", "the volumes that moved along are not deleted here" },
-    { "live", "b", "an older form of kind: true live, false quick" },
+    { "live", "b", "of a move: an older form of kind, true live, false quick; of a save: the guest goes on" },
     { "lz4", "b", "compress pages where that pays" },
     { "base", "b", "make it a base volume: read-only, its content known" },
     { "bytes", "n", "length of the image" },
@@ -198,6 +203,7 @@ const struct openapi_field openapi_fields[] = {
     { "value", "s", "as in godwit.conf" },
     { "verify", "b", "compare hashes of all memory before the handoff" },
     { "vm", "s", "a guest's name" },
+    { "volume", "s", "STORE/VOLUME to save it in" },
     { NULL, NULL, NULL },
 };
 /* clang-format on */

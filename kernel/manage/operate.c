@@ -21,9 +21,12 @@ static enum hv_err operate_find(const char *name, struct vm **out, struct why *w
     return *out ? HV_OK : REFUSE(HV_E_NOENT, "no guest is named \"%s\"; `vm list` shows all guests", name);
 }
 
-/* HV_E_BUSY: a move owns the guest. */
+/* HV_E_BUSY: a move or a save owns the guest. */
 static enum hv_err operate_check_not_moving(const char *name, struct why *why)
 {
+    const struct vm *vm = vm_find(name);
+    if (vm && vm->saving)
+        return REFUSE(HV_E_BUSY, "%s is being saved; wait for that, or cancel it", name);
     return migration_is_moving(name) ? REFUSE(HV_E_BUSY, "%s is moving; cancel that first", name) : HV_OK;
 }
 

@@ -8,6 +8,7 @@
 #include "kernel/core/cpu_ops.h"
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/start.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
@@ -61,6 +62,9 @@ static enum hv_err cold_kind(const struct vm *vm, const struct move_options *o, 
     const char *name = vm->config.name, *file = disk_file(&vm->config), *left = move_record_left_to(name);
     if (left)
         return REFUSE(HV_E_EXIST, "%s has moved to %s: what is here is only its definition", name, left);
+    if (saved_is(name))
+        return REFUSE(HV_E_BUSY, "%s is saved in a volume, which stays on this host: `vm restore %s`, and move it then",
+                      name, name);
     if (o->asked == MOVE_ASKED_LIVE || o->asked == MOVE_ASKED_QUICK)
         return REFUSE(HV_E_UNSUPP, "%s is stopped, so it has no memory to move: ask for --cold, or for no kind", name);
     if (start_status(vm).state == START_ASKING)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/peers/migration_impl.h - shared by the parts of migration.h: migration.c (the list of jobs) drives
- * migration_out.c (one job) and migration_in.c (streams from peers).  For these three only. */
+ * migration_out.c (one job) and migration_in.c (streams from peers).  For these three, save.c and restore.c only. */
 #ifndef GODWIT_KERNEL_PEERS_MIGRATION_IMPL_H
 #define GODWIT_KERNEL_PEERS_MIGRATION_IMPL_H
 
@@ -53,6 +53,24 @@ bool outgoing_step(struct outgoing *o);
 HV_MUST_CHECK enum hv_err outgoing_cancel(struct outgoing *o, const char *reason);
 HV_MUST_CHECK enum hv_err outgoing_limits_set(struct outgoing *o, const struct move_options *options, struct why *why);
 HV_MUST_CHECK enum hv_err outgoing_resolve(struct outgoing *o, bool here, const char *by);
+
+/** The guest of an outgoing job, for the engine; ctx: struct outgoing. */
+extern const struct mig_src_ops outgoing_src_ops;
+
+/* A guest that arrives from no peer but from a volume (restore.c). */
+struct incoming_feed {
+    bool again;    /* [in] although its job has ended here already */
+    bool prepared; /* by incoming: all is loaded, and COMMIT may be given */
+    /** Put the next bytes of the stream into buf; 0: none now.  COMMIT, once `prepared`, when it is recorded that the
+     *  guest runs here. */
+    size_t (*read)(struct incoming_feed *f, void *buf, size_t cap);
+    /** No more bytes come, for an error with *why; HV_OK: they may. */
+    enum hv_err (*gone)(const struct incoming_feed *f, const char **why);
+    /** It is over: HV_OK: the guest runs here.  f is not used any more. */
+    void (*end)(struct incoming_feed *f, enum hv_err e, const char *text);
+};
+/** f: borrowed until end().  HV_E_BUSY: no place.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err incoming_feed_begin(struct incoming_feed *f);
 
 /** counts: incremented by guests that arrived; borrowed for ever. */
 void incoming_init(struct migration_counts *counts);

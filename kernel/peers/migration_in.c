@@ -27,6 +27,7 @@
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/stream_io.h"
+#include "kernel/store/lv_disk.h"
 #include "kernel/store/registry.h"
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/guest_console.h"
@@ -39,17 +40,19 @@
 #include "net/nbd.h"
 #include "net/net.h"
 
-#define ARRIVALS_MAX    MIGRATION_ARRIVALS_MAX
-#define ARRIVALS_EACH   6  /* of these from one peer, so that it cannot take all places */
-#define INCOMING_MAX    12 /* streams with a machine: arrivals, and questions beside them */
-#define STREAMS_EACH    (ARRIVALS_EACH + 1)
-#define TURNED_AWAY_MAX 8        /* streams that are told to come later */
-#define LINGER_US       10000000 /* the peer has so long to read the last record */
-#define DISK_OPEN_US    12000000 /* a disk that takes longer to open counts as unreachable */
-#define DISK_PROBE_US   6000000  /* likewise at a question, whose answer is awaited for MIG_ASK_US */
+#define ARRIVALS_MAX     MIGRATION_ARRIVALS_MAX
+#define ARRIVALS_EACH    6  /* of these from one peer, so that it cannot take all places */
+#define INCOMING_MAX     12 /* streams with a machine: arrivals, and questions beside them */
+#define STREAMS_EACH     (ARRIVALS_EACH + 1)
+#define TURNED_AWAY_MAX  8                              /* streams that are told to come later */
+#define LINGER_US        10000000                       /* the peer has so long to read the last record */
+#define DISK_OPEN_US     12000000                       /* a disk that takes longer to open counts as unreachable */
+#define SAVED_AGE_MAX_US (10ul * 365 * 86400 * 1000000) /* since a guest was saved */
+#define DISK_PROBE_US    6000000 /* likewise at a question, whose answer is awaited for MIG_ASK_US */
 
 struct incoming {
-    struct stream *stream;               /* owned; NULL: slot free */
+    struct stream *stream;               /* owned; NULL: slot free, or feed */
+    struct incoming_feed *feed;          /* borrowed; NULL: it comes from a peer */
     struct mig_rx *m;                    /* owned; NULL: slot free */
     struct vm *vm;                       /* borrowed; set by admit */
     struct arrive_disks *along;          /* owned: volumes for its disks; NULL: none */
@@ -107,14 +110,14 @@ static bool offer_read(const struct mig_offer *offer, struct vm_offer *o, struct
 }
 
 /* Add every reason against an offer, read without one, that is known without admitting it.  held_bytes: memory for its
- * boot files that it has already.  in_along: its volumes are being made already. */
-static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o, uint64_t held_bytes, bool in_along,
-                        struct mig_reasons *reasons)
+ * boot files that it has already. */
+static void offer_judge(const struct incoming *in, const struct mig_offer *offer, const struct vm_offer *o,
+                        uint64_t held_bytes, struct mig_reasons *reasons)
 {
     bool readable = !reasons->n;
     if (evacuate_keeps_out())
         mig_reason_add(reasons, "host %s is being evacuated", host_config->host.name);
-    if (!host_config->host.incoming)
+    if (!host_config->host.incoming && !in->feed)
         mig_reason_add(reasons, "host %s takes no incoming moves ([host] incoming = no)", host_config->host.name);
     if (!readable)
         return;
@@ -123,7 +126,7 @@ static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o,
         reasons->later = true; /* its answer comes within a second or so */
         mig_reason_add(reasons, "a move of %s away from host %s is in doubt", o->config.name, host_config->host.name);
     }
-    if (vm && vm_state(vm) == VM_STOPPED && move_record_is_here(o->config.name))
+    if (vm && vm_state(vm) == VM_STOPPED && move_record_is_here(o->config.name) && !in->feed)
         mig_reason_add(reasons,
                        "host %s has %s already, stopped: `vm undefine %s` there, if the one that moves is right",
                        host_config->host.name, o->config.name, o->config.name);
@@ -137,7 +140,7 @@ static void offer_judge(const struct mig_offer *offer, const struct vm_offer *o,
     if (strcmp(o->config.name, offer->name))
         mig_reason_add(reasons, "the offer is for another guest than announced");
     vm_incoming_check(o, offer_reason_add, reasons);
-    if (!in_along)
+    if (!in->along && !in->feed)
         arrive_disks_check(o, offer_reason_add, reasons);
 }
 
@@ -185,6 +188,16 @@ static bool offer_disk_make(struct incoming *in, const struct mig_offer *offer, 
     return e != HV_E_AGAIN;
 }
 
+/* Open the volume of a guest that was saved here. */
+static bool offer_volume_open(struct incoming *in, const struct vm_offer *o, unsigned i, struct mig_reasons *reasons)
+{
+    char why[300];
+    const struct lv_config *lv = &o->config.disk[i].lv;
+    if (!in->disk[i] && lv_disk_open(lv->vg, lv->lv, &in->disk[i], WHY(why)) != HV_OK)
+        mig_reason_add(reasons, "%s", why);
+    return in->disk[i];
+}
+
 /* Is the disk the same as at the source?  is_wanted: as the guest knows it.  Adds reasons against it. */
 static void offer_disk_compare(struct disk *d, const struct disk_info *is_wanted, struct mig_reasons *reasons)
 {
@@ -206,10 +219,10 @@ static bool offer_disk_check(struct incoming *in, const struct vm_offer *o, uint
 {
     bool waits = false, opens = false;
     for (unsigned i = 0; i < o->config.n_disks && !o->stopped; i++) {
-        if (o->config.disk[i].kind != DISK_ON_NBD)
+        if (o->config.disk[i].kind == DISK_IN_RAM || (o->config.disk[i].kind == DISK_ON_LV && !in->feed))
             continue;
         opens |= !in->disk[i];
-        if (!offer_disk_open(in, o, i, reasons))
+        if (!(o->config.disk[i].kind == DISK_ON_LV ? offer_volume_open : offer_disk_open)(in, o, i, reasons))
             return true;
     }
     if (opens || !in->disk_since_us)
@@ -327,12 +340,12 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         return false;
     if (in->recording)
         return arrival_recorded(in, &o, reasons, notes);
-    offer_judge(offer, &o, boot_set_bytes(&in->boot), in->along != NULL, reasons);
+    offer_judge(in, offer, &o, boot_set_bytes(&in->boot), reasons);
     if (!reasons->n && o.stopped && !o.n_files)
         mig_reason_add(reasons, "the guest is stopped, and comes without the files that it starts from");
-    if (!reasons->n && arrival_place(in, reasons) &&
-        (!offer_disk_make(in, offer, &o, reasons) || !offer_disk_check(in, &o, DISK_OPEN_US, reasons) ||
-         !offer_boot_memory(in, &o, reasons)))
+    if (!reasons->n && (in->feed || arrival_place(in, reasons)) &&
+        ((!in->feed && !offer_disk_make(in, offer, &o, reasons)) ||
+         !offer_disk_check(in, &o, DISK_OPEN_US, reasons) || !offer_boot_memory(in, &o, reasons)))
         return false;
     if (reasons->n)
         return true;
@@ -346,7 +359,7 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         mig_reason_add(reasons, "the number of pages does not fit the guest that the offer describes");
     else if (!guest_console_arrives(in->vm))
         mig_reason_add(reasons, "no memory for the guest's console output");
-    else if (move_record_arriving(in->vm, &offer->id, in->peer, &in->arriving, WHY(why)))
+    else if (!in->feed && move_record_arriving(in->vm, &offer->id, in->peer, &in->arriving, WHY(why)))
         mig_reason_add(reasons, "host %s cannot record the arrival: %s", host_config->host.name, why);
     if (reasons->n) {
         vm_incoming_drop(in->vm);
@@ -362,9 +375,13 @@ static uint64_t dst_has(void *ctx) { return boot_set_have(&((struct incoming *)c
 
 static void *dst_page_for_write(void *ctx, uint64_t gfn)
 {
-    struct vm *vm = ((struct incoming *)ctx)->vm;
-    uint64_t n = vm->mem.n_gfns;
-    return gfn < n ? guest_page_for_write(vm, gfn) : boot_set_page_for_write(&vm->boot, gfn - n);
+    static uint8_t unused[PAGE_SIZE] __attribute__((aligned(8)));
+    const struct incoming *in = ctx;
+    uint64_t n = in->vm->mem.n_gfns;
+    if (gfn < n)
+        return guest_page_for_write(in->vm, gfn);
+    void *page = boot_set_page_for_write(&in->vm->boot, gfn - n);
+    return page || !in->feed ? page : unused; /* a saved guest has all its files with it; this host has that one too */
 }
 static bool dst_page_is_present(void *ctx, uint64_t gfn)
 {
@@ -414,7 +431,8 @@ static bool dst_record(void *ctx)
 {
     struct incoming *in = ctx;
     bool failed;
-    if (!in->here.begun && in->arriving.begun)
+    bool records = in->feed ? !in->vm->defined : in->arriving.begun; /* a guest that is defined here is known anyway */
+    if (!in->here.begun && records)
         move_record_here(in->vm, &in->id, in->peer, &in->here);
     bool done = move_write_done(&in->here, &failed);
     if (failed)
@@ -434,13 +452,14 @@ static void dst_run(void *ctx)
         arrive_disks_keep(in->along);
     in->along = NULL;
     guest_console_arrived(vm, true);
-    counts->arrived++;
+    counts->arrived += !in->feed;
     if (in->stopped) {
         vm_incoming_rest(vm);
         log_info("mig", "%s: is here now, stopped", mig_rx_name(in->m));
         return;
     }
     vm_resume(vm);
+    vm->redefined |= in->feed && vm->defined; /* once it stops it is again what its definition says */
     for (unsigned i = 0; i < vm->config.n_nics; i++)
         net_announce_mac(vm->config.nic[i].mac);
     log_info("mig", "%s: %s", vm->config.name, vm->operator_paused ? "is here now, paused" : "runs here now");
@@ -470,7 +489,7 @@ static bool dst_probe(void *ctx, const struct mig_offer *offer, struct mig_reaso
     in->works = !offer_read(offer, &o, reasons);
     if (in->works)
         return false;
-    offer_judge(offer, &o, 0, false, reasons);
+    offer_judge(in, offer, &o, 0, reasons);
     if (!reasons->n && !offer_disk_check(in, &o, DISK_PROBE_US, reasons))
         return false;
     incoming_disk_close(in);
@@ -612,6 +631,32 @@ void migration_accept(struct stream *s)
     in->stream = s;
 }
 
+static uint64_t saved_clock_us(void) { return clock_wall_ns() / 1000; }
+
+enum hv_err incoming_feed_begin(struct incoming_feed *f)
+{
+    static struct mig_ids nothing; /* is known of a job that may be done again */
+    struct incoming *in = incoming;
+    while (in < incoming + INCOMING_MAX && in->m)
+        in++;
+    if (in == incoming + INCOMING_MAX)
+        return HV_FAIL(HV_E_BUSY);
+    memset(&nothing, 0, sizeof(nothing));
+    struct mig_rx_params p = { .ops = &dst_ops,
+                               .ctx = in,
+                               .mem = { mem_alloc, mem_free },
+                               .ids = f->again ? &nothing : &finished_ids,
+                               .settle = incoming_settle,
+                               .source = CONFIG_MAX_PEERS,
+                               .now_us = clock_us(),
+                               .clock_us = saved_clock_us,
+                               .age_max_us = SAVED_AGE_MAX_US };
+    memset(in, 0, sizeof(*in));
+    snprintf(in->peer, sizeof(in->peer), "(saved)");
+    in->feed = f;
+    return mig_rx_create(&p, &in->m);
+}
+
 enum hv_err migration_cancel_incoming(const struct vm *vm, const char *reason)
 {
     /* RUNNING: the move is complete, only RUNNING is left to deliver */
@@ -621,10 +666,21 @@ enum hv_err migration_cancel_incoming(const struct vm *vm, const char *reason)
     return HV_FAIL(HV_E_NOENT);
 }
 
+/* The one who feeds it learns what became of it. */
+static void incoming_feed_end(struct incoming *in)
+{
+    bool runs = mig_rx_state(in->m) == MIG_RX_RUNNING;
+    enum hv_err e = runs ? HV_OK : mig_rx_error(in->m) ? mig_rx_error(in->m) : HV_E_CANCEL;
+    in->feed->end(in->feed, e, runs ? "" : mig_rx_text(in->m));
+    in->feed = NULL;
+}
+
 static void incoming_machine_end(struct incoming *in)
 {
-    ASSERT(in->m && in->stream && in->done_us);
-    if (mig_rx_state(in->m) == MIG_RX_DROPPED)
+    ASSERT(in->m && (in->stream || in->feed) && in->done_us);
+    if (in->feed)
+        incoming_feed_end(in);
+    else if (mig_rx_state(in->m) == MIG_RX_DROPPED)
         log_warn("mig", "%s: its %s%s is not taken: %s", in->peer, *mig_rx_name(in->m) ? "guest " : "connection",
                  mig_rx_name(in->m), mig_rx_text(in->m));
     mig_rx_destroy(in->m);
@@ -650,22 +706,54 @@ static void hashes_account(struct incoming *in)
     in->vm->move_hash_bytes = st.hash_bytes;
 }
 
+static bool feed_pump_in(struct incoming *in)
+{
+    size_t room;
+    struct mig_fifo *to = &mig_rx_io(in->m)->in;
+    in->feed->prepared = mig_rx_state(in->m) == MIG_RX_PREPARED;
+    uint8_t *p = mig_fifo_space(to, 1, &room);
+    size_t n = room ? in->feed->read(in->feed, p, room) : 0;
+    mig_fifo_commit(to, n);
+    return n > 0;
+}
+
+/* Nobody reads the answers to a saved guest. */
+static bool feed_pump_out(struct incoming *in)
+{
+    size_t n = mig_fifo_len(&mig_rx_io(in->m)->out);
+    mig_fifo_consume(&mig_rx_io(in->m)->out, n);
+    return n > 0;
+}
+
+/* Bytes come no more: the machine hears of it. */
+static bool incoming_lost(struct incoming *in)
+{
+    const char *why = "";
+    enum hv_err e = HV_OK;
+    if (in->feed)
+        e = mig_rx_state(in->m) == MIG_RX_RUNNING ? HV_E_CLOSED : in->feed->gone(in->feed, &why);
+    else if (stream_gone(in->stream))
+        e = stream_gone_error(in->stream), why = stream_reason(in->stream);
+    if (e)
+        mig_rx_link_lost(in->m, e, why, clock_us());
+    return e != HV_OK;
+}
+
 static bool incoming_machine_step(struct incoming *in)
 {
-    ASSERT(in->stream);
-    bool moved = stream_pump_in(mig_rx_io(in->m), in->stream);
+    ASSERT(in->stream || in->feed);
+    bool moved = in->feed ? feed_pump_in(in) : stream_pump_in(mig_rx_io(in->m), in->stream);
     in->works = false;
     struct mig_wait w = mig_rx_step(in->m, clock_us());
     hashes_account(in);
-    moved |= stream_pump_out(mig_rx_io(in->m), in->stream, w.kind == MIG_WAIT_MORE) || w.kind == MIG_WAIT_MORE;
-    if (w.kind != MIG_WAIT_DONE && !moved && stream_gone(in->stream)) {
-        mig_rx_link_lost(in->m, stream_gone_error(in->stream), stream_reason(in->stream), clock_us());
+    bool more = w.kind == MIG_WAIT_MORE;
+    moved |= (in->feed ? feed_pump_out(in) : stream_pump_out(mig_rx_io(in->m), in->stream, more)) || more;
+    if (w.kind != MIG_WAIT_DONE && !moved && incoming_lost(in))
         w = mig_rx_step(in->m, clock_us());
-    }
     if (w.kind == MIG_WAIT_DONE && !in->done_us)
         in->done_us = clock_us();
-    if (in->done_us &&
-        (mig_fifo_len(&mig_rx_io(in->m)->out) == 0 || stream_gone(in->stream) || clock_us() > in->done_us + LINGER_US))
+    if (in->done_us && (mig_fifo_len(&mig_rx_io(in->m)->out) == 0 || (in->stream && stream_gone(in->stream)) ||
+                        clock_us() > in->done_us + LINGER_US))
         incoming_machine_end(in);
     return moved || in->works;
 }

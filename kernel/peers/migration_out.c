@@ -216,7 +216,7 @@ static void src_disk_done(void *ctx, unsigned disk, uint64_t tag)
     leave_disks_done(((struct outgoing *)ctx)->disks, disk, tag);
 }
 
-static const struct mig_src_ops src_ops = {
+const struct mig_src_ops outgoing_src_ops = {
     .n_pages = src_n_pages,
     .page = src_page,
     .log_start = src_log_start,
@@ -520,7 +520,7 @@ static bool choosing_step(struct outgoing *o)
 
 static enum hv_err outgoing_machine_create(struct outgoing *o)
 {
-    struct mig_tx_params p = { .ops = job_is_cold(o) ? &cold_ops : &src_ops,
+    struct mig_tx_params p = { .ops = job_is_cold(o) ? &cold_ops : &outgoing_src_ops,
                                .ctx = o,
                                .mem = { mem_alloc, mem_free },
                                .name = o->job.guest,
@@ -550,7 +550,7 @@ static enum hv_err outgoing_machine_create(struct outgoing *o)
 
 enum hv_err outgoing_recall_doubt(struct outgoing *o, const struct mig_id *id)
 {
-    struct mig_tx_params p = { .ops = &src_ops,
+    struct mig_tx_params p = { .ops = &outgoing_src_ops,
                                .ctx = o,
                                .mem = { mem_alloc, mem_free },
                                .name = o->job.guest,

@@ -18,6 +18,7 @@
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/start_rule.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_mac.h"
@@ -45,6 +46,10 @@ static enum mig_find start_find_name(const char *name, const char *asker, struct
 {
     const struct vm *vm = vm_find(name);
     const char *to;
+    if ((!vm || vm_state(vm) == VM_STOPPED) && saved_is(name)) {
+        why_say(why, "saved");
+        return MIG_F_HERE;
+    }
     if (!vm)
         return migration_left(name, asker, START_LEFT_US, &to) ? MIG_F_LEFT : MIG_F_NONE;
     switch (vm_state(vm)) {
@@ -156,6 +161,13 @@ enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
                       "%s may be %s's: this host went down before it knew, and asks; if %s is gone for good, "
                       "`migration resolve %s --resume-here`",
                       vm->config.name, j->peer, j->peer, vm->config.name);
+    struct saved saved = saved_find(vm->config.name);
+    if (saved.state == SAVED_WHOLE)
+        return REFUSE(HV_E_BUSY,
+                      "%s is saved in %s/%s: `vm restore %s` lets it go on; to start it anew instead, drop that by "
+                      "`volume delete %s/%s`",
+                      vm->config.name, saved.group->vg.name, saved.lv->name, vm->config.name, saved.group->vg.name,
+                      saved.lv->name);
     if (s->state == START_ASKING && how != START_FORCE)
         return REFUSE(HV_E_BUSY,
                       "%s waits for its start already (%s); `vm start %s --force` starts it now, if you "

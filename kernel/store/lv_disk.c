@@ -28,6 +28,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/store/lvm.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/saved.h"
 #include "kernel/store/snapshot_disk.h"
 #include "kernel/store/snapshot_origin.h"
 
@@ -394,14 +395,18 @@ uint64_t lv_disk_memory(const char *vg, const char *lv)
     return v && v->usable && lvm_snap_of(&g->vg, v) ? snapshot_disk_memory(g, v) : LV_DISK_MEMORY;
 }
 
-/* Volumes of the host itself are not for others.  The space of boot files is not zeroed before they are written: what
- * is behind their end belonged to others. */
+/* Volumes of the host itself are not for others.  The space of boot files and of saved guests is not zeroed before they
+ * are written: what is behind their end belonged to others. */
 static enum hv_err not_ours(const char *vg, const char *lv, struct why *why)
 {
     if (!strcmp(lv, REGISTRY_VOLUME))
         return REFUSE(HV_E_BUSY, "the volume %s/%s is the host's registry, which no guest may have", vg, lv);
     if (!strncmp(lv, "file.", 5) || !strncmp(lv, "part.", 5))
         return REFUSE(HV_E_REFUSED, "the volume %s/%s is for a boot file; nothing else may read or write it", vg, lv);
+    struct lvm_group *g = lvm_group_find(vg);
+    const struct lvm_lv *v = g ? lvm_lv_find(&g->vg, lv) : NULL;
+    if (v && saved_tagged(v))
+        return REFUSE(HV_E_REFUSED, "a guest is saved in the volume %s/%s; it is no disk", vg, lv);
     return HV_OK;
 }
 

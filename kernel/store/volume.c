@@ -44,8 +44,7 @@ static struct volume_op *ops; /* owned */
 
 /* ---- beginning ---- */
 
-/* A name that Godwit uses itself. */
-static enum hv_err name_is_ours(const struct lvm_group *g, const char *name, struct why *why)
+enum hv_err volume_name_own(const struct lvm_group *g, const char *name, struct why *why)
 {
     if (!strcmp(name, REGISTRY_VOLUME))
         return REFUSE(HV_E_REFUSED, "%s/%s holds this host's definitions; it is made and deleted with its store",
@@ -64,7 +63,7 @@ static enum hv_err volume_get(struct lvm_group *g, const char *name, const struc
 {
     const struct lvm_lv *lv = lvm_lv_find(&g->vg, name);
     bool others = lv && !strncmp(name, "part.", 5) && !lvm_lv_tag(lv, "godwit.part");
-    enum hv_err e = others ? HV_OK : name_is_ours(g, name, why);
+    enum hv_err e = others ? HV_OK : volume_name_own(g, name, why);
     if (e)
         return e;
     if (!lv)
@@ -167,7 +166,7 @@ enum hv_err volume_create_tagged(struct lvm_group *g, const char *name, uint64_t
         return e;
     snprintf(op->key, sizeof(op->key), "%s", key);
     snprintf(op->value, sizeof(op->value), "%s", value);
-    e = name_is_ours(g, name, why);
+    e = volume_name_own(g, name, why);
     if (!e)
         e = lvm_volume_name_check(&g->vg, name, why);
     if (!e)
@@ -221,7 +220,7 @@ static enum hv_err exclusive_begin(enum volume_kind kind, struct lvm_group *g, c
     snprintf(op->to, sizeof(op->to), "%s", to);
     e = volume_get(g, name, &lv, why);
     if (!e && kind == VOLUME_RENAME)
-        e = name_is_ours(g, to, why);
+        e = volume_name_own(g, to, why);
     if (lv)
         memcpy(op->uuid, lv->uuid, sizeof(op->uuid));
     if (!e)
@@ -239,18 +238,18 @@ enum hv_err volume_rename(struct lvm_group *g, const char *name, const char *to,
 enum hv_err volume_clone(struct lvm_group *g, const char *base, const char *name, const struct store_watch *watch,
                          struct why *why)
 {
-    enum hv_err e = name_is_ours(g, base, why);
+    enum hv_err e = volume_name_own(g, base, why);
     if (!e)
-        e = name_is_ours(g, name, why);
+        e = volume_name_own(g, name, why);
     return e ? e : snapshot_clone(g, base, name, watch, why);
 }
 
 enum hv_err volume_snapshot(struct lvm_group *g, const char *volume, const char *name, const struct store_watch *watch,
                             struct why *why)
 {
-    enum hv_err e = name_is_ours(g, volume, why);
+    enum hv_err e = volume_name_own(g, volume, why);
     if (!e)
-        e = name_is_ours(g, name, why);
+        e = volume_name_own(g, name, why);
     return e ? e : snapshot_take(g, volume, name, watch, why);
 }
 

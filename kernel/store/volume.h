@@ -16,6 +16,8 @@ struct store_watch {
     void *ctx;
 };
 
+/** May a volume have that name?  HV_E_REFUSED: Godwit uses it itself. */
+HV_MUST_CHECK enum hv_err volume_name_own(const struct lvm_group *g, const char *name, struct why *why);
 /** A new volume of at least so many bytes, in whole extents, which reads as zeroes.  HV_E_INVAL, HV_E_EXIST: the name
  *  or size.  HV_E_NOMEM: too little is free.  HV_E_UNSUPP, HV_E_BUSY: see lvm_change_begin(). */
 HV_MUST_CHECK enum hv_err volume_create(struct lvm_group *g, const char *name, uint64_t bytes,

@@ -176,7 +176,7 @@ static bool offer_nbd_parse(struct rd *r, struct nbd_config *n, struct disk_info
 static bool disks_are_known(const struct vm_offer *o)
 {
     for (unsigned i = 0; i < o->config.n_disks; i++)
-        if (o->config.disk[i].kind == DISK_ON_NBD && !o->disk[i].bytes)
+        if (o->config.disk[i].kind != DISK_IN_RAM && !o->disk[i].bytes)
             return o->stopped;
     return true;
 }

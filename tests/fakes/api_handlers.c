@@ -39,6 +39,7 @@ HANDLER(vm_disk_attach) HANDLER(vm_disk_detach) HANDLER(vm_nic_attach) HANDLER(v
 HANDLER(disk_move) HANDLER(disk_move_cancel)
 HANDLER(vm_shutdown) HANDLER(vm_reset) HANDLER(vm_nmi) HANDLER(vm_set) HANDLER(poweroff) HANDLER(reboot) HANDLER(events) HANDLER(host_set)
 HANDLER(peer_list) HANDLER(peer_add) HANDLER(peer_remove) HANDLER(client_list) HANDLER(client_add) HANDLER(client_remove)
+HANDLER(vm_save) HANDLER(vm_save_cancel) HANDLER(vm_restore)
 HANDLER(evacuate_cancel) HANDLER(validate) HANDLER(job_list) HANDLER(job_show)
 HANDLER(disk_list) HANDLER(store_list) HANDLER(store_show) HANDLER(store_create) HANDLER(volume_list)
 HANDLER(volume_show) HANDLER(volume_create) HANDLER(volume_resize) HANDLER(volume_rename) HANDLER(volume_delete)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Guests that are defined while the host runs, in the registry of its store (docs/storage.md)."""
 import os
+import subprocess
+import time
 
 from fixtures import Clients
 from host import Lan, ROOT, RUNS
-from tiny_guest import QEMU_TICKS, ticks, walker_files
+from tiny_guest import QEMU_TICKS, read_tick, TICK, ticks, walker_files
 
 # group godwit with godwit-registry, as Debian's lvm2 made it
 GOLDEN = os.path.join(ROOT, "tests", "unit", "golden", "lvm2_registry.bin")
@@ -21,7 +23,47 @@ def disk_arguments():
     with open(GOLDEN, "rb") as f, open(name, "wb") as out:
         out.write(f.read())
         out.truncate(24 << 20)
-    return ["-drive", f"file={name},if=none,id=store0,format=raw", "-device", "nvme,drive=store0,serial=godwit"]
+    big = os.path.join(RUNS, "define.big")
+    with open(big, "wb") as f:
+        f.truncate(128 << 20)
+    return ["-drive", f"file={name},if=none,id=store0,format=raw", "-device", "nvme,drive=store0,serial=godwit",
+            "-drive", f"file={big},if=none,id=store1,format=raw", "-device", "nvme,drive=store1,serial=big"]
+
+
+def save(host, clients):
+    """Save `last` in another store, and see that it is only there.  The last tick before, and when that was."""
+    clients.ctl("store", "create", host.name, "nvme1", "--name", "big", "--yes")
+    before, date = ticks(host, "last"), time.time()
+    said = clients.ctl("vm", "save", "last", "--to", "big/last")[0]
+    assert "last is saved in big/last" in said, said
+    return before, date
+
+
+def restore(host, clients, before, date):
+    """`last` goes on after the power cut: its memory is right, and its TSC has counted the time that it was away.  It
+    is restored once."""
+    vm, = (vm for vm in clients.json("vm", "list")["vms"] if vm["name"] == "last")
+    assert vm["state"] == "stopped" and vm["saved"] == "big/last", vm
+    assert "saved" in host.command("vm list")
+    assert "`vm restore last` lets it go on" in clients.ctl("vm", "start", "last", code=1)[1]
+    dump = os.path.join(RUNS, "define.saved")
+    clients.ctl("volume", "export", "big/last", dump, "--force", "--host", host.name)
+    shown = subprocess.check_output([os.path.join(ROOT, "build/tools/mig-dump"), dump], text=True)
+    assert "OFFER" in shown and "COMMIT" in shown.splitlines()[-1], shown[-500:]
+    away = time.time() - date
+    said = clients.ctl("vm", "restore", "last")[0]
+    assert "last runs again, as it was saved in big/last" in said, said
+    with host.guest("last") as g:
+        lines = [read_tick(g.expect(TICK, 30)[0])]
+        while lines[-1]["visits"] < before["visits"] + 50:
+            lines.append(read_tick(g.expect(TICK, 30)[0]))
+    assert not any(line["bad"] or line["skew"] for line in lines), lines
+    gap = max(line["gap_k"] / line["khz"] for line in lines)
+    assert abs(gap - away) < 15, f"it was away for {away} s, its TSC counted {gap}"
+    clients.ctl("vm", "stop", "last")
+    assert "add --again" in clients.ctl("vm", "restore", "last", code=1)[1]
+    clients.ctl("vm", "start", "last")
+    ticks(host, "last")
 
 
 def devices(clients):
@@ -73,11 +115,12 @@ def test_definitions(own):
     assert "when it is started again" in clients.ctl("vm", "define", last)[0]
     assert "only a stopped guest can be undefined" in clients.ctl("vm", "undefine", "last", code=1)[1]
     assert states() == {"auto": "stopped", "last": "running", "later": "stopped"}
+    before, date = save(a, clients)
     a.kill()                                            # the power is cut
 
     a = own("a", link, **host)
     ticks(a, "auto")
-    ticks(a, "last")
+    restore(a, clients, before, date)
     assert states() == {"auto": "running", "last": "running", "later": "stopped"}
     assert clients.json("vm", "show", "last")["cpus"] == 2
     for name, text in (("auto", AUTO), ("last", LAST + "cpus = 2\n"), ("later", LATER)):

@@ -15,6 +15,7 @@
 #include "kernel/manage/operate.h"
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/start.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
@@ -45,6 +46,12 @@ const char *move_record_left_to(const char *guest)
 {
     assert_string_equal(guest, "web");
     return left_to;
+}
+static struct saved is_saved; /* all zero: it is not */
+struct saved saved_find(const char *guest)
+{
+    assert_string_equal(guest, "web");
+    return is_saved;
 }
 struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &web; }
 struct vm *vm_at(unsigned i) { return i ? NULL : &web; }
@@ -163,6 +170,23 @@ static void begin(enum vm_state s)
     doubt = NULL;
 }
 
+/* Where a guest is saved, and that it is being saved. */
+static void test_saved(void **s)
+{
+    static struct lvm_group group = { .vg.name = "vg0" };
+    static const struct lvm_lv volume = { .name = "saved.web" };
+    (void)s;
+    begin(VM_RUNNING);
+    web.saving = true;
+    assert_non_null(strstr(ask(api_vm_list), "\"saving\":true"));
+    begin(VM_STOPPED);
+    is_saved = (struct saved){ .state = SAVED_WHOLE, .group = &group, .lv = &volume };
+    assert_non_null(strstr(ask(api_vm_list), "\"saved\":\"vg0/saved.web\""));
+    is_saved.state = SAVED_USED;
+    assert_null(strstr(ask(api_vm_list), "\"saved\""));
+    is_saved.state = SAVED_NONE;
+}
+
 /* A move in doubt is told by the list and by the guest's own object, also of a guest that a reboot has stopped. */
 static void test_doubt(void **s)
 {
@@ -195,6 +219,7 @@ static void test_left(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_doubt), cmocka_unit_test(test_left) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_doubt), cmocka_unit_test(test_left),
+                                        cmocka_unit_test(test_saved) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

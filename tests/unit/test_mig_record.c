@@ -2,8 +2,8 @@
  * tests/unit/test_mig_record.c - guests that are saved: the stream of a source, recorded, and read by a receiver.
  *
  * The disk is a buffer that takes a few bytes at a time and is durable only when the test says so. */
-/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/tx_disks.c migrate/rx.c migrate/wire.c
- *   migrate/hash.c migrate/batch.c migrate/policy.c migrate/record.c kernel/lib/err.c
+/* unit-sources: migrate/mig.c migrate/tx.c migrate/tx_pages.c migrate/tx_disks.c migrate/tx_disks.c migrate/rx.c
+ *   migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c migrate/record.c kernel/lib/err.c
  *   tests/fakes/fake_guest.c tests/fakes/log.c */
 /* unit-deps: lz4 */
 #include "migrate/record.h"

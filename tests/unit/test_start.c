@@ -16,6 +16,7 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/start.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_manage.h"
@@ -68,6 +69,11 @@ bool migration_left(const char *name, const char *asker, uint64_t within_us, con
 const char *vm_state_name(enum vm_state s)
 {
     return s == VM_RUNNING ? "running" : s == VM_INCOMING ? "incoming" : "other";
+}
+static struct saved is_saved; /* all zero: it is not */
+struct saved saved_find(const char *name)
+{
+    return strcmp(name, "web") ? (struct saved){ .state = SAVED_NONE } : is_saved;
 }
 struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &guest; }
 unsigned vm_slots(void) { return VM_MAX; }
@@ -206,6 +212,25 @@ static void test_owners(void **s)
     fake_registry_there = true;
     answer(ASK_FAILED, MIG_F_NONE, "down", 30000);
     assert_int_equal(n_started, 1);
+}
+
+/* A saved guest is not started anew by mistake, here or by a peer; one that was restored may be. */
+static void test_saved(void **s)
+{
+    static struct lvm_group group = { .vg.name = "vg0" };
+    static const struct lvm_lv volume = { .name = "saved.web" };
+    struct mig_id ticket;
+    (void)s;
+    is_saved = (struct saved){ .state = SAVED_WHOLE, .group = &group, .lv = &volume };
+    assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_E_BUSY);
+    assert_non_null(strstr(why, "web is saved in vg0/saved.web: `vm restore web` lets it go on; to start it anew "
+                                "instead, drop that by `volume delete vg0/saved.web`"));
+    assert_int_equal(start_find("web", NULL, "c", &ticket, WHY(why)), MIG_F_HERE);
+    assert_string_equal(why, "saved");
+    is_saved.state = SAVED_USED;
+    assert_int_equal(start_find("web", NULL, "c", &ticket, WHY(why)), MIG_F_NONE);
+    is_saved.state = SAVED_NONE;
+    assert_int_equal(n_started, 0);
 }
 
 /* Its files must be found first; nobody has to ask again. */
@@ -467,6 +492,7 @@ int main(void)
                                         T(test_during_an_evacuation),
                                         T(test_in_doubt),
                                         T(test_owners),
+                                        T(test_saved),
                                         T(test_files_pending),
                                         T(test_boot_order),
                                         T(test_slot_is_used_again) };

@@ -46,7 +46,7 @@ extern struct settings settings;
 
 /* Options of the command line. */
 struct options {
-    bool base, raw;
+    bool base, raw, again;
     bool json, detach, yes, force, plain, lz4, live, paused, quick, cold, dry_run, verify, force_here, force_there,
         keep, overwrite, print_only, quiet, status, cancel, stop_crashed, replace, follow, sure, show_config, spoof,
         with_disks;
@@ -169,6 +169,9 @@ enum exit_code cmd_vm_start(int argc, char **argv);
 enum exit_code cmd_vm_stop(int argc, char **argv);
 enum exit_code cmd_vm_shutdown(int argc, char **argv); /* power.c */
 enum exit_code cmd_vm_reset(int argc, char **argv);
+enum exit_code cmd_vm_save(int argc, char **argv);
+enum exit_code cmd_vm_save_cancel(int argc, char **argv);
+enum exit_code cmd_vm_restore(int argc, char **argv);
 enum exit_code cmd_vm_nmi(int argc, char **argv);
 enum exit_code cmd_vm_move_disk(int argc, char **argv);
 enum exit_code cmd_vm_set(int argc, char **argv);
@@ -311,6 +314,7 @@ const char *decimal(char out[24], uint64_t n, uint64_t unit, unsigned digits);
 /** Follow the job that h has answered with in a, which is freed; print its outcome. */
 enum exit_code watch_job(struct host *h, struct answer *a);
 /** Wait for a job of the host, with progress between progress_begin() and _end().  message: its outcome. */
+enum exit_code job_ask(struct host *h, const char *method, const char *path, json_t *body);
 enum exit_code job_follow(struct host *h, uint64_t id, char *message, size_t len);
 
 #endif

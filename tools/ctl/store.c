@@ -49,7 +49,7 @@ enum exit_code watch_job(struct host *h, struct answer *a)
 }
 
 /* Send a request that begins a job, and follow the job. */
-static enum exit_code job_ask(struct host *h, const char *method, const char *path, json_t *body)
+enum exit_code job_ask(struct host *h, const char *method, const char *path, json_t *body)
 {
     struct answer a;
     enum exit_code e = ask(h, method, path, body, &a);

@@ -15,7 +15,10 @@ static void vm_note(char *out, size_t len, const json_t *v)
 {
     const char *start = get_str(v, "start_text"), *doubt = get_str(v, "doubt");
     bool starting = get_bool(v, "starting"), not_started = !starting && vm_is_stopped(v) && *start;
-    const char *moves = *doubt ? "in doubt: " : get_bool(v, "moving") ? "moving " : "";
+    const char *moves = *doubt                  ? "in doubt: "
+                        : get_bool(v, "moving") ? "moving "
+                        : get_bool(v, "saving") ? "being saved "
+                                                : "";
     const char *to = get_str(v, "left_to");
     snprintf(out, len, "%s%s%s%s%s%s%s%s%s", *to ? "moved to " : "", to, moves, doubt, *doubt ? " " : "",
              get_str(v, "crash_reason"), get_str(v, "waits"),
@@ -31,8 +34,9 @@ static void vm_table_row(json_t *table, const json_t *v)
     vm_note(note, sizeof(note), v);
     if (!vm_is_stopped(v) && json_object_get(v, "age_us"))
         age_text(age, get_num(v, "age_us"));
-    table_row(table, "%s\t%s\t%s\t%lu MiB\t%lu\t%s\t%s", get_str(v, "name"), get_str(v, "host"), get_str(v, "state"),
-              get_num(v, "memory_bytes") / MIB, get_num(v, "cpus"), age, note);
+    bool saved = vm_is_stopped(v) && *get_str(v, "saved");
+    table_row(table, "%s\t%s\t%s\t%lu MiB\t%lu\t%s\t%s", get_str(v, "name"), get_str(v, "host"),
+              saved ? "saved" : get_str(v, "state"), get_num(v, "memory_bytes") / MIB, get_num(v, "cpus"), age, note);
 }
 
 static enum exit_code vm_list_row(struct host *h, json_t *v, void *all)

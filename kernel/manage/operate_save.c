@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/manage/operate_save.c - save and restore as an operator asks for them: each goes on as a job (jobs.h). */
+#include <stdio.h>
+#include <string.h>
+#include "kernel/lib/log.h"
+#include "kernel/manage/jobs.h"
+#include "kernel/manage/operate.h"
+#include "kernel/peers/save.h"
+#include "kernel/vm/vm_manage.h"
+
+static void save_on_progress(void *ctx, uint64_t done, uint64_t total) { job_progress(ctx, done, total); }
+static void save_on_done(void *ctx, enum hv_err e, const char *text) { job_end(ctx, e, text); }
+
+/* The job, if the action has begun; else its number is given back. */
+static enum hv_err job_settle(struct api_job **j, enum hv_err e)
+{
+    if (e)
+        job_drop(*j);
+    *j = e ? NULL : *j;
+    return e;
+}
+
+/* "STORE/VOLUME" or "VOLUME"; vg keeps its default then. */
+static enum hv_err place_parse(const char *to, char vg[CONFIG_LV_NAME_LEN], char lv[CONFIG_LV_NAME_LEN],
+                               struct why *why)
+{
+    const char *slash = strchr(to, '/'), *volume = slash ? slash + 1 : to;
+    size_t n = slash ? (size_t)(slash - to) : 0;
+    if (!*volume || strlen(volume) >= CONFIG_LV_NAME_LEN || n >= CONFIG_LV_NAME_LEN || (slash && !n))
+        return REFUSE(HV_E_INVAL, "the volume to save in is named STORE/VOLUME, each of at most %u characters",
+                      CONFIG_LV_NAME_LEN - 1);
+    if (slash)
+        snprintf(vg, CONFIG_LV_NAME_LEN, "%.*s", (int)n, to);
+    snprintf(lv, CONFIG_LV_NAME_LEN, "%s", volume);
+    return HV_OK;
+}
+
+enum hv_err operate_save(const char *name, const char *to, bool live, const char *by, struct api_job **job,
+                         struct why *why)
+{
+    char vg[CONFIG_LV_NAME_LEN], lv[CONFIG_LV_NAME_LEN];
+    struct vm *vm = vm_find(name);
+    *job = NULL;
+    enum hv_err e = vm ? save_place(vm, vg, lv, why) : REFUSE(HV_E_NOENT, "no guest is named \"%s\"", name);
+    if (!e && *to)
+        e = place_parse(to, vg, lv, why);
+    if (e)
+        return e;
+    *job = job_begin(by, "save %s in %s/%s", name, vg, lv);
+    if (!*job)
+        return REFUSE(HV_E_BUSY, JOBS_FULL);
+    return job_settle(job, save_request(vm, vg, lv, live, &(struct store_watch){ save_on_progress, save_on_done, *job },
+                                        why));
+}
+
+enum hv_err operate_restore(const char *name, bool again, bool force, const char *by, struct api_job **job,
+                            struct why *why)
+{
+    *job = job_begin(by, "restore %s", name);
+    if (!*job)
+        return REFUSE(HV_E_BUSY, JOBS_FULL);
+    return job_settle(job, restore_request(name, again, force,
+                                           &(struct store_watch){ save_on_progress, save_on_done, *job }, why));
+}
+
+enum hv_err operate_save_cancel(const char *name, const char *by, struct why *why)
+{
+    char reason[160];
+    snprintf(reason, sizeof(reason), "cancelled by %s", by);
+    enum hv_err e = save_cancel(name, reason);
+    if (e == HV_E_NOENT)
+        return REFUSE(e, "%s is not being saved", name);
+    if (e)
+        return REFUSE(e, "%s is almost saved, or its volume is being made: wait a moment, and restore it then", name);
+    why_say(why, "cancelled; %s runs on", name);
+    return HV_OK;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/peers/save.h - save a guest into a volume of this host, and restore it.  Service pCPU only.
+ *
+ * A save is a move whose destination is a volume (migrate/record.h, kernel/store/saved.h).  The guest stops before its
+ * first page is written.  Once all is durable and the volume says so, it is STOPPED here and saved.  Until then each
+ * failure lets it run on.  With `live` the guest goes on from the instant that is saved.
+ *
+ * A restore is an arrival without a peer.  The peers are asked first, as before a start.  Then memory is read, the
+ * volume is durably marked as used, and the guest runs.  Its clocks advance by the time that it was saved.  While it is
+ * read, each failure leaves it saved. */
+#ifndef GODWIT_KERNEL_PEERS_SAVE_H
+#define GODWIT_KERNEL_PEERS_SAVE_H
+
+#include "kernel/core/vm.h"
+#include "kernel/lib/why.h"
+#include "kernel/store/volume.h"
+
+#define SAVES_MAX    2 /* at a time; each has 4 MiB for data on their way, and the tables of a move */
+#define RESTORES_MAX 2
+
+/** What vm is saved in when nobody says where: "saved.NAME" in the group of its first disk, or in this host's store.
+ *  HV_E_UNSUPP: there is no store. */
+HV_MUST_CHECK enum hv_err save_place(const struct vm *vm, char vg[CONFIG_LV_NAME_LEN], char lv[CONFIG_LV_NAME_LEN],
+                                     struct why *why);
+/** Begin to save vm in the volume vg/lv, which is made.  watch->done() tells the outcome, once: what saved_edit_step()
+ *  and the engine say.  HV_E_BUSY: it does not run, is moving, or SAVES_MAX others are being saved.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err save_request(struct vm *vm, const char *vg, const char *lv, bool live,
+                                       const struct store_watch *watch, struct why *why);
+/** Cancel it: the guest runs on.  HV_E_NOENT: it is not being saved.  HV_E_BUSY: too late, it is stopped and whole. */
+HV_MUST_CHECK enum hv_err save_cancel(const char *guest, const char *reason);
+/** A vm_abort_move_fn: as migration_let_go(), and the same for a save. */
+bool save_let_go(const char *guest, const char *reason);
+/** Part of the service loop.  True: there was progress. */
+bool save_step(void);
+
+/** Restore the guest from its saved state here.  again: although it was restored before; force: ask no peer.  Errors as
+ *  of start_request(); HV_E_NOENT: it is not saved here.  HV_E_EXIST: it was restored before, and again is false.
+ *  HV_OK: it has begun; watch->done() tells the outcome, once. */
+HV_MUST_CHECK enum hv_err restore_request(const char *guest, bool again, bool force, const struct store_watch *watch,
+                                          struct why *why);
+/** Part of the service loop.  True: there was progress. */
+bool restore_step(void);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/store/saved.h - volumes with saved guests.  What is in them: migrate/record.h.
+ *
+ * The tags of a volume say what it is, and change at one instant, so that a power cut finds one or the other:
+ *
+ *   godwit.saving=GUEST     it is being written.  After a power cut nothing is saved, and it is removed
+ *   godwit.saved=GUEST      GUEST is saved there, whole, in its first godwit.bytes bytes, and stopped on this host
+ *   godwit.restored=GUEST   the same, and the guest has run since: what its disks have now may not fit it any more
+ *
+ * The space of such a volume is not zeroed before: what is behind godwit.bytes belonged to others.  So no guest may
+ * have it as a disk, and an export ends there.  Service pCPU only. */
+#ifndef GODWIT_KERNEL_STORE_SAVED_H
+#define GODWIT_KERNEL_STORE_SAVED_H
+
+#include "kernel/store/lvm.h"
+
+enum saved_state { SAVED_NONE, SAVED_WRITING, SAVED_WHOLE, SAVED_USED };
+struct saved {
+    enum saved_state state;
+    const char *guest; /* as all pointers here: until the next turn */
+    struct lvm_group *group;
+    const struct lvm_lv *lv;
+    uint64_t bytes; /* WHOLE, USED */
+};
+/** What is in that volume?  SAVED_NONE: no saved guest. */
+struct saved saved_of(struct lvm_group *g, const struct lvm_lv *lv);
+/** Is, or was to be, a guest saved there? */
+static inline bool saved_tagged(const struct lvm_lv *lv)
+{
+    return lvm_lv_tag(lv, "godwit.saving") || lvm_lv_tag(lv, "godwit.saved") || lvm_lv_tag(lv, "godwit.restored");
+}
+/** The guest's saved state on this host, WHOLE or else USED, in a group that may be used.  SAVED_NONE: it has none. */
+struct saved saved_find(const char *guest);
+/** Is the guest saved here, and was not restored since?  Then it must not be started. */
+static inline bool saved_is(const char *guest) { return saved_find(guest).state == SAVED_WHOLE; }
+
+enum saved_what {
+    SAVED_MAKE, /* a volume of so many bytes, for saving; one that was restored goes first */
+    SAVED_SEAL, /* so many bytes are the guest, and durable; the space behind them is free again */
+    SAVED_USE,  /* the guest is restored from it */
+    SAVED_DROP  /* remove it */
+};
+/** A change of such a volume that goes on by itself.  All zero: none. */
+struct saved_edit {
+    enum saved_what what;
+    char vg[LVM_NAME_LEN], lv[LVM_NAME_LEN], guest[64];
+    uint64_t bytes;
+    enum { EDIT_NONE, EDIT_WAITING, EDIT_COMMITTING, EDIT_OVER } state;
+    enum hv_err err;
+    char why[256];
+};
+/** Begin it.  bytes: for MAKE and SEAL. */
+void saved_edit_begin(struct saved_edit *e, enum saved_what what, const char *vg, const char *lv, const char *guest,
+                      uint64_t bytes);
+/** Go on.  HV_E_AGAIN: not done.  HV_OK: durable.  Else nothing has changed: HV_E_EXIST: the volume is something else;
+ *  HV_E_NOMEM: too little is free; HV_E_NOENT, HV_E_BUSY, HV_E_IO, HV_E_UNSUPP, with *why.  e stays where it is until
+ *  then. */
+HV_MUST_CHECK enum hv_err saved_edit_step(struct saved_edit *e, struct why *why);
+
+#endif

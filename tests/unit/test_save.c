@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_save.c - guests that are saved in a volume of this host and restored from it: what is refused, disks
+ * that fail, cancels, and a power cut at every sector write.
+ *
+ * The store is real, from the volumes to the commits; its disk is power_cut.h's.  Guests have memory that was never
+ * touched. */
+/* unit-sources: kernel/peers/migration.c kernel/peers/migration_out.c kernel/peers/migration_in.c
+ *   kernel/peers/rate.c kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c
+ *   kernel/peers/start_rule.c kernel/peers/kind.c kernel/peers/estimate.c kernel/config/config.c
+ *   kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c migrate/tx.c
+ *   migrate/tx_pages.c migrate/tx_disks.c migrate/rx.c migrate/ask.c migrate/wire.c migrate/hash.c
+ *   migrate/batch.c migrate/policy.c migrate/record.c kernel/lib/err.c kernel/vm/boot_files.c
+ *   kernel/vm/boot_travel.c kernel/host/boot_info.c kernel/peers/move_record.c kernel/config/config_write.c
+ *   net/sha256.c kernel/store/saved.c kernel/store/volume.c kernel/store/snapshot.c
+ *   kernel/store/snapshot_disk.c kernel/store/snapshot_origin.c kernel/store/snapshot_grow.c
+ *   kernel/store/snapshot_make.c kernel/store/snapshot_revert.c kernel/store/lv_disk.c kernel/store/disk_flow.c
+ *   kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c
+ *   kernel/store/lvm_change.c kernel/store/block_zero.c kernel/lib/print.c tests/fakes/log_quiet.c
+ *   tests/fakes/registry.c tests/fakes/window.c tests/fakes/power_cut.c */
+/* unit-deps: lz4 bearssl */
+#define MOVES_WITH_STORE
+#include "tests/unit/moves_fixture.h"
+
+#include "kernel/peers/restore.c"
+#include "kernel/peers/save.c"
+#include "kernel/store/lvm.c" /* to begin again after a reset of the host */
+#include "kernel/store/lvm_commit.c"
+#include "tests/fakes/power_cut.h"
+
+static uint64_t wall_s = 1796038238;
+uint64_t clock_wall_ns(void) { return wall_s * 1000000000 + now * 1000; }
+
+const char *registry_group(void) { return NULL; } /* the only group */
+
+void block_unpin(const void *p) { (void)p; } /* nothing is pinned: a flow has buffers of its own */
+
+/* ---- the peers' answers ---- */
+
+static enum mig_find found;
+static bool mute;
+struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_id *ticket)
+{
+    struct ask *a = calloc(1, sizeof(*a));
+    a->kind = kind, a->vm = vm, a->ticket = *ticket, a->n = conf.n_peers;
+    for (unsigned i = 0; i < a->n && !mute; i++) {
+        a->reply[i] = (struct ask_reply){ .state = ASK_ANSWERED, .find = i ? MIG_F_NONE : found, .at_us = now };
+        snprintf(a->reply[i].text, sizeof(a->reply[i].text), "running");
+    }
+    return a;
+}
+void ask_end(struct ask *a) { free(a); }
+
+/* ---- a job's outcome ---- */
+
+static unsigned n_done;
+static enum hv_err outcome;
+static char said[512];
+static void on_progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
+static void on_done(void *ctx, enum hv_err e, const char *text)
+{
+    (void)ctx;
+    n_done++;
+    outcome = e;
+    snprintf(said, sizeof(said), "%s", text);
+}
+static const struct store_watch watch = { on_progress, on_done, NULL };
+
+static void turn(void)
+{
+    now += 1000;
+    (void)migration_step();
+    (void)save_step();
+    (void)restore_step();
+    lv_disk_step();
+    (void)blockdev_step();
+    (void)lvm_step();
+    (void)volume_step();
+}
+
+static void turns(unsigned n)
+{
+    for (n_done = 0; n && !n_done; n--)
+        turn();
+}
+
+/* ---- the host ---- */
+
+static void groups_forget(void)
+{
+    for (struct lvm_change *c = commits; c; c = commits) { /* the power went within */
+        commits = c->next;
+        memory_put(c);
+    }
+    for (unsigned i = 0; i < LVM_VGS_MAX; i++) {
+        lvm_group_free(groups[i]);
+        groups[i] = NULL;
+    }
+}
+
+/* The host is gone: what it did comes to nothing, as its disk takes nothing any more. */
+static void host_off(void)
+{
+    power_off_after(UINT64_MAX);
+    power_disks[0].fails = true;
+    for (unsigned i = 0; i < 30000; i++)
+        turn();
+    power_disks[0].fails = false;
+    power_disks[0].fail_after = 0;
+    assert_true(!saves[0] && !saves[1] && !restores[0] && !restores[1]);
+    groups_forget();
+}
+
+static void host_on(void)
+{
+    (void)set_up(NULL);
+    leftovers_over = false;
+    leftover = (struct saved_edit){ .state = EDIT_NONE };
+    lvm_scan();
+    assert_non_null(lvm_group_find("vg0"));
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    struct power_disk *d = power_disk_add(64 * MIB, 512);
+    FILE *in = fopen("tests/unit/golden/lvm2_one_disk.bin", "rb");
+    assert_non_null(in);
+    assert_true(fread(d->bytes, 1, MIB, in) > 4096);
+    fclose(in);
+    found = MIG_F_NONE;
+    mute = false;
+    starting = START_IDLE;
+    host_on();
+    power_begin();
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    host_off();
+    power_disks_remove();
+    return 0;
+}
+
+static void save_begin(struct vm *vm, bool live)
+{
+    char vg[64], lv[64], why[300];
+    assert_int_equal(save_place(vm, vg, lv, WHY(why)), HV_OK);
+    assert_string_equal(lv, "saved.g1");
+    assert_int_equal(save_request(vm, vg, lv, live, &watch, WHY(why)), HV_OK);
+}
+
+static void save_it(void)
+{
+    save_begin(&here[1], false);
+    turns(3000);
+    assert_true(n_done == 1 && outcome == HV_OK);
+    assert_int_equal(vm_state(&here[1]), VM_STOPPED);
+    assert_false(here[1].saving);
+}
+
+static enum hv_err restore_it(bool again)
+{
+    char why[512];
+    enum hv_err e = restore_request("g1", again, false, &watch, WHY(why));
+    snprintf(said, sizeof(said), "%s", why);
+    if (e)
+        return e;
+    turns(30000);
+    assert_int_equal(n_done, 1);
+    return outcome;
+}
+
+static void assert_restored(void)
+{
+    assert_int_equal(vm_state(&there[1]), VM_RUNNING);
+    assert_int_equal(saved_find("g1").state, SAVED_USED);
+    atomic_store(&there[1].state, VM_STOPPED);
+}
+
+/* ---- tests ---- */
+
+static void test_life(void **s)
+{
+    (void)s;
+    assert_int_equal(restore_it(false), HV_E_NOENT);
+    save_it();
+    assert_non_null(strstr(said, "g1 is saved in vg0/saved.g1, 1 MiB"));
+    struct saved v = saved_find("g1");
+    assert_true(v.state == SAVED_WHOLE && v.lv->read_only && v.bytes < MIB && v.lv->extents == 1);
+    host_off();
+    host_on();
+    atomic_store(&here[1].state, VM_STOPPED);
+    assert_int_equal(saved_find("g1").state, SAVED_WHOLE);
+    char why[300];
+    assert_int_equal(lv_disk_check("vg0", "saved.g1", WHY(why)), HV_E_REFUSED);
+    assert_int_equal(restore_it(false), HV_OK);
+    assert_restored();
+    assert_int_equal(restore_it(false), HV_E_EXIST);
+    assert_non_null(strstr(said, "add --again"));
+    assert_int_equal(restore_it(true), HV_OK);
+    assert_restored();
+    atomic_store(&here[1].state, VM_RUNNING);
+    save_it(); /* takes the place of the one that was used */
+    assert_int_equal(saved_find("g1").state, SAVED_WHOLE);
+    atomic_store(&here[1].state, VM_RUNNING);
+    save_begin(&here[1], false); /* but never of one that was not */
+    turns(3000);
+    assert_int_equal(outcome, HV_E_EXIST);
+    assert_int_equal(vm_state(&here[1]), VM_RUNNING);
+}
+
+static void test_refused(void **s)
+{
+    char why[300];
+    (void)s;
+    atomic_store(&here[1].state, VM_STOPPED);
+    assert_int_equal(save_request(&here[1], "vg0", "x", false, &watch, WHY(why)), HV_E_BUSY);
+    atomic_store(&here[1].state, VM_RUNNING);
+    save_begin(&here[1], false);
+    assert_int_equal(save_request(&here[1], "vg0", "x", false, &watch, WHY(why)), HV_E_BUSY);
+    assert_false(vm_may_move(&here[1]));
+    assert_int_equal(save_request(&here[2], "vg0", "saved.g2", false, &watch, WHY(why)), HV_OK);
+    assert_int_equal(save_request(&here[3], "vg0", "saved.g3", false, &watch, WHY(why)), HV_E_BUSY);
+    assert_non_null(strstr(why, "which is the limit"));
+    for (unsigned i = 0; i < 3000; i++)
+        turn();
+    if (vm_state(&here[2]) != VM_STOPPED)
+        fail_msg("%s", said);
+    assert_true(vm_state(&here[1]) == VM_STOPPED && vm_state(&here[2]) == VM_STOPPED);
+    static const struct {
+        const char *vg, *lv;
+        enum hv_err err;
+    } wrong[] = { { "vg9", "x", HV_E_NOENT },
+                  { "vg0", "file.x", HV_E_REFUSED },
+                  { "vg0", "a b", HV_E_INVAL },
+                  { "vg0", "db", HV_E_EXIST } };
+    for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+        assert_int_equal(save_request(&here[3], wrong[i].vg, wrong[i].lv, false, &watch, WHY(why)), HV_OK);
+        turns(3000);
+        assert_int_equal(outcome, wrong[i].err);
+        assert_int_equal(vm_state(&here[3]), VM_RUNNING);
+    }
+}
+
+/* The store is too small; the guest has taken more memory than there is room for is the same, later. */
+static void test_full(void **s)
+{
+    (void)s;
+    here[1].mem.n_backed = 1000;
+    save_begin(&here[1], false);
+    turns(3000);
+    assert_int_equal(outcome, HV_E_NOMEM);
+    assert_int_equal(vm_state(&here[1]), VM_RUNNING);
+    here[1].mem.n_backed = 0;
+    save_begin(&here[1], false);
+    while (saves[0]->state != SAVE_STREAM)
+        turn();
+    saves[0]->room = 1000;
+    turns(3000);
+    assert_int_equal(outcome, HV_E_NOMEM);
+    assert_non_null(strstr(said, "its volume is full"));
+    assert_int_equal(vm_state(&here[1]), VM_RUNNING);
+    assert_null(lvm_lv_find(&lvm_group_find("vg0")->vg, "saved.g1"));
+}
+
+/* With --live it goes on, and what is saved can be restored. */
+static void test_live(void **s)
+{
+    (void)s;
+    save_begin(&here[1], true);
+    turns(3000);
+    assert_int_equal(outcome, HV_OK);
+    assert_non_null(strstr(said, "and runs on"));
+    assert_int_equal(vm_state(&here[1]), VM_RUNNING);
+    assert_false(here[1].saving);
+    assert_int_equal(restore_it(false), HV_E_BUSY);
+    atomic_store(&here[1].state, VM_STOPPED);
+    assert_int_equal(restore_it(false), HV_OK);
+    assert_restored();
+}
+
+/* A cancel, and a guest that resets itself, in each turn: it runs on, or is saved. */
+static void test_cancel(void **s)
+{
+    unsigned cancelled = 0, late = 0;
+    (void)s;
+    for (unsigned n = 0; n < 60; n++) {
+        save_begin(&here[1], false);
+        for (unsigned i = 0; i < n && here[1].saving; i++)
+            turn();
+        enum hv_err e = n % 2                                   ? save_cancel("g1", "cancelled by me")
+                        : save_let_go("g1", "it resets itself") ? HV_OK
+                                                                : HV_E_BUSY;
+        bool was = here[1].saving || saves[0];
+        turns(3000);
+        if (vm_state(&here[1]) == VM_STOPPED) {
+            late++;
+            struct saved v = saved_find("g1");
+            assert_int_equal(v.state, SAVED_WHOLE);
+            assert_int_equal(volume_delete(v.group, v.lv->name, &watch, &(struct why){ said, sizeof(said) }), HV_OK);
+            turns(3000);
+            atomic_store(&here[1].state, VM_RUNNING);
+        } else if (was) {
+            cancelled++;
+            assert_int_equal(e, HV_OK);
+            assert_int_equal(saved_find("g1").state, SAVED_NONE);
+            assert_null(lvm_lv_find(&lvm_group_find("vg0")->vg, "saved.g1"));
+        }
+    }
+    assert_true(cancelled > 3 && late > 3);
+}
+
+/* The disk fails at any request: the guest runs on, or is saved; and it is never lost. */
+static void test_disk_fails(void **s)
+{
+    (void)s;
+    for (unsigned n = 1; n < 40; n++) {
+        power_disks[0].fail_after = n;
+        save_begin(&here[1], false);
+        turns(30000);
+        assert_int_equal(n_done, 1);
+        power_disks[0].fails = false;
+        power_disks[0].fail_after = 0;
+        if (outcome && vm_state(&here[1]) != VM_RUNNING)
+            fail_msg("request %u: %s", n, said);
+        if (outcome)
+            assert_int_equal(vm_state(&here[1]), VM_RUNNING);
+        else
+            assert_int_equal(vm_state(&here[1]), VM_STOPPED);
+        host_off();
+        host_on();
+        turns(200);
+        if (!outcome)
+            assert_int_equal(saved_find("g1").state, SAVED_WHOLE);
+        (void)end(NULL);
+        (void)begin(NULL);
+    }
+}
+
+/* After a power cut at any write the guest is saved whole, or nothing is left of it. */
+static void test_power_cut(void **s)
+{
+    unsigned whole = 0, nothing = 0;
+    (void)s;
+    for (uint64_t n = 0;; n++) {
+        power_off_after(n);
+        save_begin(&here[1], false);
+        turns(30000);
+        bool off = power_is_off();
+        host_off();
+        power_cut(n % 4);
+        host_on();
+        turns(400);
+        struct saved v = saved_find("g1");
+        whole += v.state == SAVED_WHOLE;
+        nothing += v.state == SAVED_NONE;
+        assert_true(v.state == SAVED_WHOLE || !lvm_lv_find(&lvm_group_find("vg0")->vg, "saved.g1"));
+        assert_true(off || v.state == SAVED_WHOLE);
+        atomic_store(&here[1].state, VM_STOPPED);
+        if (v.state == SAVED_WHOLE)
+            assert_int_equal(restore_it(false), HV_OK);
+        (void)end(NULL);
+        (void)begin(NULL);
+        if (!off)
+            break;
+    }
+    assert_true(whole && nothing);
+}
+
+/* The disk fails at any request of a restore: the guest runs, or is saved as before, or counts as restored. */
+static void test_restore_fails(void **s)
+{
+    (void)s;
+    for (unsigned n = 1; n < 20; n++) {
+        save_it();
+        power_disks[0].fail_after = n;
+        enum hv_err e = restore_it(false);
+        power_disks[0].fails = false;
+        power_disks[0].fail_after = 0;
+        assert_int_equal(vm_state(&there[1]), e ? VM_STOPPED : VM_RUNNING);
+        host_off();
+        host_on();
+        assert_in_range(saved_find("g1").state, SAVED_WHOLE, SAVED_USED);
+        assert_true(e || saved_find("g1").state == SAVED_USED);
+        (void)end(NULL);
+        (void)begin(NULL);
+    }
+}
+
+/* Damaged, cut short, or something else altogether: it is not restored, and stays. */
+static void test_damage(void **s)
+{
+    (void)s;
+    save_it();
+    struct saved v = saved_find("g1");
+    unsigned pv;
+    uint64_t run, at = lvm_lv_map(&v.group->vg, v.lv, 0, &pv, &run);
+    uint64_t console = 0; /* the fake guest's is particular about its numbers, which have no hash */
+    while (memcmp(power_disks[0].bytes + at + console, "xxxxxxxx", 8) != 0)
+        assert_true(++console < v.bytes);
+    for (uint64_t i = 0; i < v.bytes; i += 37) {
+        if (i + 9 > console && i < console + 6000)
+            continue;
+        power_disks[0].bytes[at + i] ^= 0x11;
+        enum hv_err e = restore_it(true);
+        power_disks[0].bytes[at + i] ^= 0x11;
+        if (e) {
+            assert_int_equal(vm_state(&there[1]), VM_STOPPED);
+            assert_non_null(strstr(said, "g1 is not restored: "));
+        } else {
+            assert_restored(); /* a byte that means nothing, or one of the console */
+        }
+    }
+}
+
+/* Where a peer has it, or may have it, it is not restored; --force asks none. */
+static void test_peers(void **s)
+{
+    char why[300];
+    (void)s;
+    save_it();
+    found = MIG_F_HERE;
+    assert_int_equal(restore_it(false), HV_E_EXIST);
+    assert_non_null(strstr(said, "at b it is running"));
+    mute = true;
+    assert_int_equal(restore_it(false), HV_E_TIMEOUT);
+    assert_non_null(strstr(said, "add --force"));
+    assert_int_equal(saved_find("g1").state, SAVED_WHOLE);
+    starting = START_ASKING;
+    assert_int_equal(restore_it(false), HV_E_BUSY);
+    starting = START_IDLE;
+    assert_int_equal(restore_request("g1", false, true, &watch, WHY(why)), HV_OK);
+    assert_int_equal(restore_request("g1", false, true, &watch, WHY(why)), HV_E_BUSY);
+    turns(3000);
+    assert_restored();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_life, begin, end),
+        cmocka_unit_test_setup_teardown(test_refused, begin, end),
+        cmocka_unit_test_setup_teardown(test_full, begin, end),
+        cmocka_unit_test_setup_teardown(test_live, begin, end),
+        cmocka_unit_test_setup_teardown(test_cancel, begin, end),
+        cmocka_unit_test_setup_teardown(test_disk_fails, begin, end),
+        cmocka_unit_test_setup_teardown(test_power_cut, begin, end),
+        cmocka_unit_test_setup_teardown(test_restore_fails, begin, end),
+        cmocka_unit_test_setup_teardown(test_damage, begin, end),
+        cmocka_unit_test_setup_teardown(test_peers, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
