@@ -376,7 +376,6 @@ enum {
     OPT_ROLE,
     OPT_SPOOF,
     OPT_DEFINITION,
-    OPT_KEEP,
     OPT_OVERWRITE
 };
 enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
@@ -425,7 +424,6 @@ static const struct option long_options[] = {
     { "timeout", required_argument, NULL, OPT_TIMEOUT },
     { "name", required_argument, NULL, OPT_NAME },
     { "definition", no_argument, NULL, OPT_DEFINITION },
-    { "keep", no_argument, NULL, OPT_KEEP },
     { "overwrite", no_argument, NULL, OPT_OVERWRITE },
     { "streams", required_argument, NULL, OPT_STREAMS },
     { "version", no_argument, NULL, OPT_VERSION },
@@ -543,7 +541,6 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_QUICK:       options.quick = true; break;
         case OPT_COLD:        options.cold = true; break;
         case OPT_WITH_DISKS:  options.with_disks = true; break;
-        case OPT_KEEP:        options.keep = true; break;
         case OPT_DRY_RUN:     options.dry_run = true; break;
         case OPT_POLICY:      options.policy = optarg; break;
         case OPT_NETWORK:     options.network = optarg; break;
