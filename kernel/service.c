@@ -70,7 +70,7 @@ bool service_step(uint64_t *wake)
     busy |= validate_step();
     busy |= vm_manage_step();
     vm_define_step();
-    move_record_step();       /* after that: of two entries with a name it has the instance */
+    move_record_step(); /* after that: of two entries with a name it has the instance */
     busy |= move_volume_step();
     busy |= disk_move_step(); /* after both: which volumes guests have is known */
     vm_usage_step();

@@ -488,6 +488,27 @@ static void show_config_rename(int argc, char **argv)
     }
 }
 
+/* Where the text of an option goes; NULL: it has none. */
+static const char **option_text(int c)
+{
+    switch (c) {
+    case 'H':             return &options.host;
+    case OPT_TO:          return &options.to;
+    case OPT_SVG:         return &options.svg;
+    case OPT_FINGERPRINT: return &options.fingerprint;
+    case OPT_SEND:        return &options.send;
+    case OPT_LIMIT:       return &options.limit;
+    case OPT_DOWNTIME:    return &options.downtime;
+    case OPT_SINCE:       return &options.since;
+    case OPT_ROLE:        return &options.role;
+    case OPT_TIMEOUT:     return &options.timeout;
+    case OPT_NAME:        return &options.name;
+    case OPT_POLICY:      return &options.policy;
+    case OPT_NETWORK:     return &options.network;
+    default:              return NULL;
+    }
+}
+
 /* Options may come anywhere on the command line. */
 static enum exit_code read_options(int argc, char **argv, const char **config, enum wanted *want)
 {
@@ -496,54 +517,46 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
     for (int c, i; (c = getopt_long(argc, argv, "H:jqc:yh", long_options, &i)) != -1;) {
         if (c >= OPT_TO && n_used < sizeof(used) / sizeof(used[0]))
             used[n_used++] = long_options[i].name;
+        const char **text = option_text(c);
+        if (text) {
+            *text = optarg;
+            continue;
+        }
         switch (c) {
-        case 'H':             options.host = optarg; break;
-        case 'j':             options.json = true; break;
-        case 'q':             options.quiet = true; break;
-        case 'c':             *config = optarg; break;
-        case 'y':             options.yes = true; break;
-        case 'h':             *want = WANT_HELP; break;
-        case OPT_VERSION:     *want = WANT_VERSION; break;
-        case OPT_OPTIONS:     *want = WANT_OPTIONS; break;
-        case OPT_TO:          options.to = optarg; break;
-        case OPT_DETACH:      options.detach = true; break;
-        case OPT_SVG:         options.svg = optarg; break;
-        case OPT_FINGERPRINT: options.fingerprint = optarg; break;
-        case OPT_HERE:        options.force_here = true; break;
-        case OPT_DISCARD:     options.force_there = true; break;
-        case OPT_PRINT:       options.print_only = true; break;
-        case OPT_SEND:        options.send = optarg; break;
-        case OPT_FORCE:       options.force = true; break;
-        case OPT_PLAIN:       options.plain = true; break;
-        case OPT_LZ4:         options.lz4 = true; break;
-        case OPT_VERIFY:      options.verify = true; break;
-        case OPT_BASE:        options.base = true; break;
-        case OPT_RAW:         options.raw = true; break;
-        case OPT_AGAIN:       options.again = true; break;
-        case OPT_LIMIT:       options.limit = optarg; break;
-        case OPT_DOWNTIME:    options.downtime = optarg; break;
-        case OPT_STATUS:      options.status = true; break;
-        case OPT_CANCEL:      options.cancel = true; break;
-        case OPT_CRASHED:     options.stop_crashed = true; break;
-        case OPT_REPLACE:     options.replace = true; break;
-        case OPT_SINCE:       options.since = optarg; break;
-        case OPT_FOLLOW:      options.follow = true; break;
-        case OPT_SURE:        options.sure = true; break;
-        case OPT_ROLE:        options.role = optarg; break;
-        case OPT_SPOOF:       options.spoof = true; break;
-        case OPT_TIMEOUT:     options.timeout = optarg; break;
-        case OPT_NAME:        options.name = optarg; break;
-        case OPT_DEFINITION:  options.show_config = true; break;
-        case OPT_KEEP:        options.keep = true; break;
-        case OPT_OVERWRITE:   options.overwrite = true; break;
-        case OPT_LIVE:        options.live = true; break;
-        case OPT_PAUSED:      options.paused = true; break;
-        case OPT_QUICK:       options.quick = true; break;
-        case OPT_COLD:        options.cold = true; break;
-        case OPT_WITH_DISKS:  options.with_disks = true; break;
-        case OPT_DRY_RUN:     options.dry_run = true; break;
-        case OPT_POLICY:      options.policy = optarg; break;
-        case OPT_NETWORK:     options.network = optarg; break;
+        case 'j':            options.json = true; break;
+        case 'q':            options.quiet = true; break;
+        case 'c':            *config = optarg; break;
+        case 'y':            options.yes = true; break;
+        case 'h':            *want = WANT_HELP; break;
+        case OPT_VERSION:    *want = WANT_VERSION; break;
+        case OPT_OPTIONS:    *want = WANT_OPTIONS; break;
+        case OPT_DETACH:     options.detach = true; break;
+        case OPT_HERE:       options.force_here = true; break;
+        case OPT_DISCARD:    options.force_there = true; break;
+        case OPT_PRINT:      options.print_only = true; break;
+        case OPT_FORCE:      options.force = true; break;
+        case OPT_PLAIN:      options.plain = true; break;
+        case OPT_LZ4:        options.lz4 = true; break;
+        case OPT_VERIFY:     options.verify = true; break;
+        case OPT_BASE:       options.base = true; break;
+        case OPT_RAW:        options.raw = true; break;
+        case OPT_AGAIN:      options.again = true; break;
+        case OPT_STATUS:     options.status = true; break;
+        case OPT_CANCEL:     options.cancel = true; break;
+        case OPT_CRASHED:    options.stop_crashed = true; break;
+        case OPT_REPLACE:    options.replace = true; break;
+        case OPT_FOLLOW:     options.follow = true; break;
+        case OPT_SURE:       options.sure = true; break;
+        case OPT_SPOOF:      options.spoof = true; break;
+        case OPT_DEFINITION: options.show_config = true; break;
+        case OPT_KEEP:       options.keep = true; break;
+        case OPT_OVERWRITE:  options.overwrite = true; break;
+        case OPT_LIVE:       options.live = true; break;
+        case OPT_PAUSED:     options.paused = true; break;
+        case OPT_QUICK:      options.quick = true; break;
+        case OPT_COLD:       options.cold = true; break;
+        case OPT_WITH_DISKS: options.with_disks = true; break;
+        case OPT_DRY_RUN:    options.dry_run = true; break;
         /* Not an option; recognized for its own message. */
         case OPT_STREAMS: return fail(EXIT_USAGE, "--streams: a move has one connection, there is no number to choose");
         default:          return unknown_option(argv[optind - 1]);

@@ -214,11 +214,9 @@ void api_import_finish(struct api_call *c)
     char text[256];
     bool base = false;
     struct import *i = import_find(c->arg, c->arg2);
-    enum hv_err e = json_get_bool(&c->in, "base", &base);
-    if (e && e != HV_E_NOENT) {
-        api_fail(c, HV_E_INVAL, 0, "the field \"base\" must be true or false");
+    if (!api_take_bool(c, "base", &base))
         return;
-    }
+    enum hv_err e;
     if (!i || import_at(i) != import_bytes(i)) {
         e = i ? import_ready(i, WHY(text)) : HV_E_NOENT;
         if (e && i)

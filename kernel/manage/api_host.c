@@ -161,21 +161,11 @@ void api_evacuate_show(struct api_call *c)
     json_end(j);
 }
 
-/* The body's field key, false without it.  False: it is no boolean, and the answer says so. */
-static bool take_bool(struct api_call *c, const char *key, bool *out)
-{
-    *out = false;
-    if (json_get_bool(&c->in, key, out) != HV_E_INVAL)
-        return true;
-    api_fail(c, HV_E_INVAL, 0, "the field \"%s\" must be true or false", key);
-    return false;
-}
-
 void api_evacuate_start(struct api_call *c)
 {
     char why[256];
     bool stop_crashed;
-    if (!take_bool(c, "stop_crashed", &stop_crashed))
+    if (!api_take_bool(c, "stop_crashed", &stop_crashed))
         return;
     enum hv_err e = evacuate_start(stop_crashed, WHY(why));
     if (e) {
@@ -190,7 +180,7 @@ static void api_down(struct api_call *c, enum evacuate_then how)
 {
     char why[400];
     bool force, stop_crashed;
-    if (!take_bool(c, "force", &force) || !take_bool(c, "stop_crashed", &stop_crashed))
+    if (!api_take_bool(c, "force", &force) || !api_take_bool(c, "stop_crashed", &stop_crashed))
         return;
     enum hv_err e = host_shutdown(how, force, stop_crashed, c->by, WHY(why));
     if (e) {

@@ -19,21 +19,11 @@ static bool named_disk(struct api_call *c, unsigned *i)
     return false;
 }
 
-/* A boolean field that may be missing.  False: it is wrong, and the answer says so. */
-static bool flag_get(struct api_call *c, const char *key, bool *out)
-{
-    *out = false;
-    if (json_get_bool(&c->in, key, out) != HV_E_INVAL)
-        return true;
-    api_fail(c, HV_E_INVAL, 0, "\"%s\" is true or false", key);
-    return false;
-}
-
 static bool options_get(struct api_call *c, struct disk_move_options *o)
 {
     uint64_t mb = 0;
     *o = (struct disk_move_options){ 0 };
-    if (!flag_get(c, "keep", &o->keep) || !flag_get(c, "overwrite", &o->overwrite))
+    if (!api_take_bool(c, "keep", &o->keep) || !api_take_bool(c, "overwrite", &o->overwrite))
         return false;
     if (json_get_num(&c->in, "bandwidth_limit_mb", BANDWIDTH_MB, &mb) == HV_E_INVAL) {
         api_fail(c, HV_E_INVAL, 0, "\"bandwidth_limit_mb\" is a number, 0 to %u", BANDWIDTH_MB);

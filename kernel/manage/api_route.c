@@ -71,6 +71,15 @@ void api_fail(struct api_call *c, enum hv_err e, unsigned status, const char *fm
     json_end(&c->out);
 }
 
+bool api_take_bool(struct api_call *c, const char *key, bool *out)
+{
+    *out = false;
+    if (json_get_bool(&c->in, key, out) != HV_E_INVAL)
+        return true;
+    api_fail(c, HV_E_INVAL, 0, "the field \"%s\" must be true or false", key);
+    return false;
+}
+
 void api_result(struct api_call *c, enum hv_err e, const char *message)
 {
     if (e) {

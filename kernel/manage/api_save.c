@@ -15,22 +15,12 @@ void api_vm_save_cancel(struct api_call *c)
         api_result(c, e, message);
 }
 
-/* An optional field, true or false.  False: it is neither, and the answer says so. */
-static bool flag_get(struct api_call *c, const char *key, bool *out)
-{
-    *out = false;
-    if (json_get_bool(&c->in, key, out) != HV_E_INVAL)
-        return true;
-    api_fail(c, HV_E_INVAL, 0, "\"%s\" must be true or false", key);
-    return false;
-}
-
 void api_vm_save(struct api_call *c)
 {
     char message[480], to[2 * CONFIG_LV_NAME_LEN] = "";
     struct api_job *job;
     bool live;
-    if (!flag_get(c, "live", &live))
+    if (!api_take_bool(c, "live", &live))
         return;
     if (json_get_str(&c->in, "volume", to, sizeof(to)) == HV_E_INVAL) {
         api_fail(c, HV_E_INVAL, 0, "\"volume\" is STORE/VOLUME, of at most %zu bytes", sizeof(to) - 1);
@@ -48,7 +38,7 @@ void api_vm_restore(struct api_call *c)
     char message[480];
     struct api_job *job;
     bool again, force;
-    if (!flag_get(c, "again", &again) || !flag_get(c, "force", &force))
+    if (!api_take_bool(c, "again", &again) || !api_take_bool(c, "force", &force))
         return;
     enum hv_err e = operate_restore(c->arg, again, force, c->by, &job, WHY(message));
     if (e)

@@ -131,22 +131,12 @@ void api_store_show(struct api_call *c)
         put_store(&c->out, g);
 }
 
-/* A boolean field that may be missing.  False: it is wrong, and the answer says so. */
-static bool sure_get(struct api_call *c, bool *sure)
-{
-    *sure = false;
-    if (json_get_bool(&c->in, "sure", sure) != HV_E_INVAL)
-        return true;
-    api_fail(c, HV_E_INVAL, 0, "\"sure\" is true or false");
-    return false;
-}
-
 void api_store_create(struct api_call *c)
 {
     char disk[16], name[API_ARG_MAX] = STORE_NAME, why[320];
     struct store_watch watch;
     bool sure;
-    if (!api_need_str(c, "disk", disk, sizeof(disk)) || !sure_get(c, &sure))
+    if (!api_need_str(c, "disk", disk, sizeof(disk)) || !api_take_bool(c, "sure", &sure))
         return;
     if (json_get_str(&c->in, "name", name, sizeof(name)) == HV_E_INVAL) {
         api_fail(c, HV_E_INVAL, 0, "\"name\" is a string of at most %u bytes", API_ARG_MAX - 1);
@@ -307,7 +297,7 @@ void api_volume_resize(struct api_call *c)
     struct lvm_group *g;
     struct store_watch watch;
     const struct lvm_lv *lv = named_volume(c, &g);
-    if (!lv || !bytes_get(c, &bytes) || !sure_get(c, &sure))
+    if (!lv || !bytes_get(c, &bytes) || !api_take_bool(c, "sure", &sure))
         return;
     if (bytes < lv->extents * g->vg.extent_bytes && !named_free_volume(c, &g))
         return;

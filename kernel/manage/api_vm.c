@@ -277,10 +277,8 @@ void api_vm_start(struct api_call *c)
     bool force = false;
     if (!named_vm(c))
         return;
-    if (json_get_bool(&c->in, "force", &force) == HV_E_INVAL) {
-        api_fail(c, HV_E_INVAL, 0, "\"force\" must be true or false");
+    if (!api_take_bool(c, "force", &force))
         return;
-    }
     enum hv_err e = operate_start(c->arg, force, c->by, WHY(message));
     if (e == HV_E_NOENT) { /* as above */
         api_fail(c, e, 409, "%s", message);

@@ -344,8 +344,8 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
     if (!reasons->n && o.stopped && !o.n_files)
         mig_reason_add(reasons, "the guest is stopped, and comes without the files that it starts from");
     if (!reasons->n && (in->feed || arrival_place(in, reasons)) &&
-        ((!in->feed && !offer_disk_make(in, offer, &o, reasons)) ||
-         !offer_disk_check(in, &o, DISK_OPEN_US, reasons) || !offer_boot_memory(in, &o, reasons)))
+        ((!in->feed && !offer_disk_make(in, offer, &o, reasons)) || !offer_disk_check(in, &o, DISK_OPEN_US, reasons) ||
+         !offer_boot_memory(in, &o, reasons)))
         return false;
     if (reasons->n)
         return true;

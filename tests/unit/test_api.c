@@ -15,7 +15,7 @@
 #include "kernel/manage/api_call.h"
 
 static struct http_conn *conn;
-static char answer_buf[8192], body_buf[API_TEXT_MAX];
+static char answer_buf[10240], body_buf[API_TEXT_MAX];
 static const struct peer_config operator= { .name = "op", .trust = TRUST_OPERATE }, reader = {
     .name = "rd",
     .trust = TRUST_READ
@@ -120,7 +120,7 @@ static void test_routes(void **state)
     expect("GET /v1/validate HTTP/1.1\r\n\r\n", 405, "\r\nAllow: POST\r\n");
     expect("PUT /v1/migrations HTTP/1.1\r\n\r\n", 405, "\r\nAllow: GET, HEAD, POST\r\n");
     expect("GET http://a:7443/v1/vms HTTP/1.1\r\nHost: a\r\n\r\n", 200, "\"handler\":\"vm_list\"");
-    expect("GET /metrics HTTP/1.1\r\n\r\n", 500, "larger than 8192");
+    expect("GET /metrics HTTP/1.1\r\n\r\n", 500, "larger than 10240");
     char path[120] = "GET /v1/vms/";
     memset(path + 12, 'x', 64);
     strcpy(path + 76, " HTTP/1.1\r\n\r\n");
