@@ -70,8 +70,8 @@ def test_move_along(own):
         pair.ctl("vm", "migrate", "db", "--to", target, "--with-disks")
         pair.wait_volumes({source: [], target: ["db"]})
         job = pair.json("migration", "list", "-H", source)["migrations"][0]
-        print(f"> {source} -> {target}: {job['duration_ms']} ms, blackout {job['blackout_ms']} ms,"
-              f" {job['wire_bytes'] / MIB:.1f} MiB for a disk of {DISK_MIB} MiB")
+        print(f"> {source} -> {target}: {job['elapsed_us'] // 1000} ms, blackout {job['blackout_us'] // 1000} ms, "
+              f"{job['wire_bytes'] / MIB:.1f} MiB for a disk of {DISK_MIB} MiB")
     with pair.hosts["a"].guest("db") as g:
         sh(g, "touch /tmp/stop; while [ ! -e /tmp/done ]; do sleep 1; done; echo 3 > /proc/sys/vm/drop_caches")
         assert "SAME" in sh(g, "dd if=/dev/vda bs=1M iflag=direct 2>/dev/null | cmp - /tmp/copy && [ ! -e /tmp/bad ] "
