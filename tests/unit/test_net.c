@@ -26,6 +26,7 @@
 #include <lwip/tcp.h>
 #include "kernel/host/clock.h"
 #include "net/net.h"
+#include "net/net_internal.h"
 #include "net/stream.h"
 #include "tests/fakes/echo_server.h"
 #include "tests/fakes/nic_socket.h"
@@ -115,6 +116,7 @@ static void host_start(bool is_a, const struct scene *sc, int fd)
     kept = np;
     CHECK(net_init(&kept) == HV_OK);
     conf.n_clients = sc->api; /* as from the registry, which is read now */
+    (void)streams_poll();     /* it listens before the other host's first frame is received */
     CHECK(net_is_up());
 }
 
