@@ -154,22 +154,11 @@ void api_store_create(struct api_call *c)
 
 /* ---- volumes ---- */
 
-/* A guest that has the volume in its definition; NULL: none. */
-static const char *volume_owner(const struct lvm_group *g, const struct lvm_lv *lv)
-{
-    for (unsigned i = 0; i < vm_slots(); i++) {
-        const struct vm *vm = vm_at(i);
-        if (vm && vm_disk_names(&vm->config, g->vg.name, lv->name))
-            return vm->config.name;
-    }
-    return NULL;
-}
-
 static void put_volume(struct json *o, struct lvm_group *g, const struct lvm_lv *lv)
 {
     const struct lvm_lv *snap = lvm_snap_of(&g->vg, lv);
     const struct lvm_lv *base = snap ? lvm_lv_find(&g->vg, snap->snap.origin) : NULL;
-    const char *sha256 = lvm_lv_tag(lv, "godwit.sha256"), *owner = volume_owner(g, lv);
+    const char *sha256 = lvm_lv_tag(lv, "godwit.sha256"), *owner = vm_disk_owner(g->vg.name, lv->name);
     json_object(o, NULL);
     json_str(o, "name", lv->name);
     json_str(o, "uuid", lv->uuid);
@@ -213,7 +202,7 @@ static const struct lvm_lv *named_volume(struct api_call *c, struct lvm_group **
 static const struct lvm_lv *named_free_volume(struct api_call *c, struct lvm_group **g)
 {
     const struct lvm_lv *lv = named_volume(c, g);
-    const char *owner = lv ? volume_owner(*g, lv) : NULL;
+    const char *owner = lv ? vm_disk_owner((*g)->vg.name, lv->name) : NULL;
     if (!owner)
         return lv;
     api_fail(c, HV_E_BUSY, 0, "%s/%s is a disk of the guest %s; take it out of its definition first", c->arg, c->arg2,

@@ -105,6 +105,13 @@ static struct vm *move_vm(const struct disk_move *d)
     return vm && (vm_state(vm) == VM_RUNNING || vm_state(vm) == VM_PAUSED) ? vm : NULL;
 }
 
+/* The same, if it has not closed its disks since the move began: the mark goes with them. */
+static struct vm *move_vm_same(const struct disk_move *d)
+{
+    struct vm *vm = move_vm(d);
+    return vm && vm->disks.d[d->disk].moving ? vm : NULL;
+}
+
 /* ---- what the registry says of it ---- */
 
 static const char *move_entry(const struct disk_move *d, char out[ENTRY_LEN])
@@ -173,6 +180,10 @@ static bool move_delete(struct disk_move *d)
         move_to(d, MOVE_OVER);
         return true;
     }
+    if (vm_disk_owner(lv->vg, lv->lv)) {
+        move_on_deleted(d, HV_E_BUSY, "a guest has it as a disk");
+        return true;
+    }
     struct lvm_group *g = lvm_group_find(lv->vg);
     d->busy = true;
     enum hv_err e = g ? volume_delete(g, lv->lv, &watch, WHY(why)) : HV_E_NOENT;
@@ -185,14 +196,6 @@ static bool move_delete(struct disk_move *d)
     return true;
 }
 
-static const char *volume_guest(const struct lv_config *lv)
-{
-    for (unsigned i = 0; i < vm_slots(); i++)
-        if (vm_at(i) && vm_disk_names(&vm_at(i)->config, lv->vg, lv->lv))
-            return vm_at(i)->config.name;
-    return NULL;
-}
-
 /* ---- may it begin? ---- */
 
 static enum hv_err move_check_volume(const struct lv_config *lv, uint64_t bytes, bool overwrite, bool *creates,
@@ -200,7 +203,7 @@ static enum hv_err move_check_volume(const struct lv_config *lv, uint64_t bytes,
 {
     struct lvm_group *g = lvm_group_find(lv->vg);
     const struct lvm_lv *v = g ? lvm_lv_find(&g->vg, lv->lv) : NULL;
-    const char *owner = volume_guest(lv);
+    const char *owner = vm_disk_owner(lv->vg, lv->lv);
     *creates = g && !v;
     if (!g)
         return REFUSE(HV_E_NOENT, "this host has no store named %s; `store list` shows them", lv->vg);
@@ -227,6 +230,8 @@ static enum hv_err move_check(struct disk_move *d, struct why *why)
         return REFUSE(HV_E_NOENT, "%s has no disk vd%c; it has %u", d->guest, 'a' + d->disk, vm->config.n_disks);
     if (migration_is_moving(d->guest))
         return REFUSE(HV_E_BUSY, "%s is moving; its disk can move after that", d->guest);
+    if (vm->saving)
+        return REFUSE(HV_E_BUSY, "%s is being saved; its disk can move after that", d->guest);
     if (!move_vm(d))
         return REFUSE(HV_E_BUSY, "%s is %s; only a running guest's disk can be moved", d->guest,
                       vm_state_name(vm_state(vm)));
@@ -377,7 +382,7 @@ static bool move_opening(struct disk_move *d)
     enum hv_err e = d->err || d->to_disk ? d->err : move_open(d, WHY(why));
     if (e)
         move_fails(d, e, "%s", why);
-    if (!move_vm(d))
+    if (!move_vm_same(d))
         move_gone(d);
     bool moved = d->to_disk && d->to_disk->ops->poll(d->to_disk);
     if (!d->err && d->to_disk->known) {
@@ -401,7 +406,7 @@ static void move_held(struct disk_move *d, uint64_t us) { d->pause_us = MAX(d->p
 /* The guest is given the mirror. */
 static bool move_entering(struct disk_move *d)
 {
-    struct vm *vm = move_vm(d);
+    struct vm *vm = move_vm_same(d);
     char why[320];
     struct disk *now = vm ? vm->disks.d[d->disk].disk : NULL;
     if (!vm)
@@ -501,7 +506,7 @@ static void move_over(struct disk_move *d)
     struct vm *vm = vm_find(d->guest);
     char text[640], why[200];
     uint64_t ms = (clock_us() - d->begun_us) / 1000;
-    if (vm)
+    if (vm && d->begun_us)
         vm_disk_moving_set(vm, d->disk, false);
     if (d->begun_us && move_note(d, NULL, WHY(why)))
         log_warn("job", "%s: that the move of its disk has ended is not noted: %s", d->guest, why);
@@ -559,7 +564,7 @@ static void leftover_delete(const char *text)
     if (!config_disk_parse(value, &d))
         return;
     struct lvm_group *g = lvm_group_find(d.lv.vg);
-    const char *owner = volume_guest(&d.lv);
+    const char *owner = vm_disk_owner(d.lv.vg, d.lv.lv);
     if (!g || !lvm_lv_find(&g->vg, d.lv.lv))
         return;
     log_info("store", "the move of a disk ended with this host, and left %s behind", value);

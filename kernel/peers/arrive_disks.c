@@ -18,6 +18,7 @@
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
+#include "kernel/vm/vm_disk.h"
 
 struct arrive_disk {
     unsigned index; /* of the guest's disks */
@@ -72,7 +73,9 @@ static void store_check(const struct vm_offer *o, const struct lvm_group *g, rea
     char text[300], why[200];
     uint64_t need = extents_needed(o, g), unit = g->vg.extent_bytes, free = lvm_extents_free(g);
     enum hv_err e = lvm_may_change(g, WHY(why));
-    if (e && e != HV_E_BUSY)
+    if (strlen(g->vg.name) >= CONFIG_LV_NAME_LEN)
+        snprintf(text, sizeof(text), "the name of the store %.63s... is too long for a definition", g->vg.name);
+    else if (e && e != HV_E_BUSY)
         snprintf(text, sizeof(text), "no volume can be made in the store %s here: %s", g->vg.name, why);
     else if (need > free)
         snprintf(text, sizeof(text),
@@ -102,14 +105,21 @@ void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx)
 
 /* ---- making ---- */
 
+/* Another guest has it in its definition, be the volume there or not. */
+static bool named_by_other(const char *guest, const char *group, const char *name)
+{
+    const char *owner = vm_disk_owner(group, name);
+    return owner && strcmp(owner, guest) != 0;
+}
+
 /* The wanted name, or that with a number, that no volume and no other disk of the guest has. */
 static void name_choose(const struct arrive_disks *a, struct arrive_disk *k, const struct lvm_group *g,
                         const char *wanted)
 {
     bool taken = true;
     for (unsigned i = 1; taken; i++) {
-        snprintf(k->name, sizeof(k->name), i == 1 ? "%.100s" : "%.100s.%u", wanted, i);
-        taken = lvm_lv_find(&g->vg, k->name);
+        snprintf(k->name, CONFIG_LV_NAME_LEN, i == 1 ? "%s" : "%.50s.%u", wanted, i);
+        taken = lvm_lv_find(&g->vg, k->name) || named_by_other(a->guest, k->group, k->name);
         for (const struct arrive_disk *other = a->d; other < k; other++)
             taken |= !strcmp(other->group, k->group) && !strcmp(other->name, k->name);
     }

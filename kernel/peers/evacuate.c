@@ -230,14 +230,16 @@ static unsigned shutdown_blockers(bool stop_crashed, char *names, size_t len)
             continue;
         bool arriving = vm_state(vm) == VM_INCOMING, moving = migration_is_moving(vm->config.name);
         bool crashed = vm_state(vm) == VM_CRASHED;
-        if (!arriving && !moving && (vm->config.on_shutdown != ON_SHUTDOWN_REFUSE || (crashed && stop_crashed)))
+        if (!arriving && !moving && !vm->saving &&
+            (vm->config.on_shutdown != ON_SHUTDOWN_REFUSE || (crashed && stop_crashed)))
             continue;
         size_t at = strlen(names);
         snprintf(names + at, len - at, "%s%s%s", n ? ", " : "", vm->config.name,
-                 arriving  ? " (arriving)"
-                 : moving  ? " (moving)"
-                 : crashed ? " (crashed)"
-                           : "");
+                 arriving     ? " (arriving)"
+                 : moving     ? " (moving)"
+                 : vm->saving ? " (being saved)"
+                 : crashed    ? " (crashed)"
+                              : "");
         n++;
     }
     return n;

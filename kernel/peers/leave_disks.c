@@ -202,13 +202,29 @@ void leave_disks_undo(struct leave_disks *d, const char *reason)
     }
     d->next = undone;
     undone = d;
+    (void)leave_disks_step(); /* what has no mirror yet is free at once: the job may try another peer */
+}
+
+/* Another guest's definition names it. */
+static bool others(const struct leave_disks *d, const struct leave_disk *k)
+{
+    const struct lvm_group *g = lvm_group_find(k->group);
+    const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, k->uuid) : NULL;
+    for (unsigned i = 0; lv && i < vm_slots(); i++) {
+        const struct vm *vm = vm_at(i);
+        if (vm && strcmp(vm->config.name, d->guest) != 0 && vm_disk_names(&vm->config, k->group, lv->name)) {
+            log_warn("mig", "%s/%s stays: %s has it in its definition", k->group, lv->name, vm->config.name);
+            return true;
+        }
+    }
+    return false;
 }
 
 void leave_disks_left(struct leave_disks *d, bool keep)
 {
     for (unsigned i = 0; i < d->n; i++) {
         ASSERT(!d->d[i].m);
-        if (!keep && d->d[i].uuid[0])
+        if (!keep && d->d[i].uuid[0] && !others(d, &d->d[i]))
             move_volume_delete(d->d[i].group, d->d[i].uuid);
     }
     leave_disks_free(d);

@@ -426,15 +426,20 @@ static enum hv_err dst_ready(void *ctx, struct why *why)
     return HV_OK;
 }
 
-/* A disk that fails now cannot keep the guest, which stands still, from running: its source may have heard nothing. */
+/* A disk that fails now cannot keep the guest, which stands still, from running: its source may have heard nothing.  But
+ * if volumes came along, the source would delete its own, and these would go at a power cut: the guest waits. */
 static bool dst_record(void *ctx)
 {
     struct incoming *in = ctx;
     bool failed;
     bool records = in->feed ? !in->vm->defined : in->arriving.begun; /* a guest that is defined here is known anyway */
-    if (!in->here.begun && records)
+    if (!in->here.begun && records && !(in->along && registry_why()[0]))
         move_record_here(in->vm, &in->id, in->peer, &in->here);
     bool done = move_write_done(&in->here, &failed);
+    if (in->along && (failed || !in->here.begun)) {
+        in->works = false;
+        return false;
+    }
     if (failed)
         log_error("mig", "%s is this host's now, and not recorded as such: after a power cut it is known nowhere: %s",
                   in->vm->config.name, registry_why());
@@ -635,7 +640,7 @@ static uint64_t saved_clock_us(void) { return clock_wall_ns() / 1000; }
 
 enum hv_err incoming_feed_begin(struct incoming_feed *f)
 {
-    static struct mig_ids nothing; /* is known of a job that may be done again */
+    static struct mig_ids nothing; /* the tag of the volume says whether it was restored */
     struct incoming *in = incoming;
     while (in < incoming + INCOMING_MAX && in->m)
         in++;
@@ -645,7 +650,7 @@ enum hv_err incoming_feed_begin(struct incoming_feed *f)
     struct mig_rx_params p = { .ops = &dst_ops,
                                .ctx = in,
                                .mem = { mem_alloc, mem_free },
-                               .ids = f->again ? &nothing : &finished_ids,
+                               .ids = &nothing,
                                .settle = incoming_settle,
                                .source = CONFIG_MAX_PEERS,
                                .now_us = clock_us(),

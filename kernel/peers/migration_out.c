@@ -795,6 +795,7 @@ enum hv_err outgoing_resolve(struct outgoing *o, bool here, const char *by)
     char text[160];
     if (!o->m || mig_tx_state(o->m) != MIG_TX_IN_DOUBT)
         return HV_FAIL(HV_E_NOENT);
+    o->job.options.keep |= !here; /* the peer has not said that it has the disks: a person deletes them */
     enum hv_err e = mig_tx_resolve(o->m, here, clock_us());
     if (e)
         return e;

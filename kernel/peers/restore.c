@@ -134,7 +134,7 @@ static enum hv_err restore_check(const char *guest, bool again, struct saved *s,
         return REFUSE(HV_E_NOENT, "%s is not saved on this host", guest);
     if (s->state == SAVED_USED && !again)
         return REFUSE(HV_E_EXIST,
-                      "%s has been restored from %s/%s before, and its disks may have changed since: they would not "
+                      "%s has run since it was saved in %s/%s, and its disks may have changed since: they would not "
                       "fit "
                       "its memory; if they do, add --again",
                       guest, s->group->vg.name, s->lv->name);
@@ -213,11 +213,23 @@ static void restore_over(struct restore *r, enum hv_err e, const char *text)
     log_warn("save", "%s", r->text);
 }
 
+/* Is it still what was asked for?  The volume was not open while the peers were asked. */
+static enum hv_err saved_still(const struct restore *r, struct why *why)
+{
+    struct saved s = saved_find(r->guest);
+    if (s.state == SAVED_NONE || (s.state == SAVED_USED && !r->feed.again) || s.bytes != r->bytes ||
+        strcmp(s.group->vg.name, r->vg) != 0 || strcmp(s.lv->name, r->lv) != 0)
+        return REFUSE(HV_E_NOENT, "what was saved of %s was deleted or changed meanwhile", r->guest);
+    return HV_OK;
+}
+
 static void restore_load(struct restore *r)
 {
     struct disk *d;
     char text[300];
-    enum hv_err e = lv_disk_open_own(r->vg, r->lv, &d, WHY(text));
+    enum hv_err e = saved_still(r, WHY(text));
+    if (!e)
+        e = lv_disk_open_own(r->vg, r->lv, &d, WHY(text));
     r->flow = e ? NULL : flow_read(d, 0, r->bytes);
     if (!e && !r->flow) {
         d->ops->close(d);

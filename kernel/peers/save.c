@@ -145,6 +145,9 @@ static enum hv_err save_check(const struct vm *vm, struct why *why)
     const char *name = vm->config.name;
     if (vm->saving)
         return REFUSE(HV_E_BUSY, "%s is being saved already", name);
+    for (unsigned i = 0; i < vm->config.n_disks; i++)
+        if (vm->disks.d[i].moving)
+            return REFUSE(HV_E_BUSY, "the disk vd%c of %s is being moved: wait for that, or cancel it", 'a' + i, name);
     if (!vm_may_move(vm) || migration_is_moving(name))
         return REFUSE(HV_E_BUSY, "%s is %s; only a guest that runs, or that an operator paused, can be saved", name,
                       migration_is_moving(name) ? "moving" : vm_state_name(vm_state(vm)));
@@ -160,6 +163,9 @@ enum hv_err save_request(struct vm *vm, const char *vg, const char *lv, bool liv
     enum hv_err e = save_check(vm, why);
     if (e)
         return e;
+    for (unsigned k = 0; k < SAVES_MAX; k++)
+        if (saves[k] && !strcmp(saves[k]->vg, vg) && !strcmp(saves[k]->lv, lv))
+            return REFUSE(HV_E_BUSY, "the last save in %s/%s is not over: try again in a moment", vg, lv);
     while (i < SAVES_MAX && saves[i])
         i++;
     struct save *s = i < SAVES_MAX ? mem_alloc(sizeof(*s)) : NULL;
@@ -274,7 +280,7 @@ static void stream_whole(struct save *s)
     flow_close(s->flow);
     s->flow = NULL;
     s->state = SAVE_SEAL;
-    saved_edit_begin(&s->edit, SAVED_SEAL, s->vg, s->lv, s->o.job.guest, s->rec.bytes);
+    saved_edit_begin(&s->edit, s->live ? SAVED_SEAL_LIVE : SAVED_SEAL, s->vg, s->lv, s->o.job.guest, s->rec.bytes);
 }
 
 static bool stream_sync(struct save *s)

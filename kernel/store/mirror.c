@@ -783,7 +783,19 @@ enum hv_err mirror_open(struct disk *from, struct disk *to, const struct mirror_
 
 struct disk *mirror_disk(struct mirror *m) { return &m->disk; }
 
-bool mirror_in_sync(const struct mirror *m) { return m->phase == COMMITTED || (all_copied(m) && m->flushed); }
+/* An error of `to` that piece_settle() has not seen yet. */
+static bool to_has_failed(const struct mirror *m)
+{
+    for (const struct piece *p = m->piece; p < m->piece + PIECES; p++)
+        if (p->state != PIECE_FREE && p->to.state == END_DONE && p->to.status != DISK_OK)
+            return true;
+    return false;
+}
+
+bool mirror_in_sync(const struct mirror *m)
+{
+    return m->phase == COMMITTED || (all_copied(m) && m->flushed && !to_has_failed(m));
+}
 
 bool mirror_failed(const struct mirror *m, struct why *why)
 {

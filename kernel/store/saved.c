@@ -97,7 +97,7 @@ static enum hv_err edit_seal(struct lvm_change *c, struct lvm_group *g, struct l
     if (!err)
         err = lvm_change_tag(c, lv, TAG_BYTES, bytes, why);
     lvm_change_read_only(c, lv, true);
-    return err ? err : lvm_change_tag(c, lv, TAG_SAVED, e->guest, why);
+    return err ? err : lvm_change_tag(c, lv, e->what == SAVED_SEAL ? TAG_SAVED : TAG_RESTORED, e->guest, why);
 }
 
 static enum hv_err edit_use(struct lvm_change *c, struct lvm_lv *lv, const struct saved_edit *e, struct why *why)
@@ -114,7 +114,11 @@ static enum hv_err edit_do(struct lvm_change *c, struct lvm_group *g, const stru
     struct lvm_lv *lv = lvm_change_find(c, e->lv);
     if (!lv)
         return REFUSE(HV_E_NOENT, "the volume %s/%s was removed or renamed meanwhile", e->vg, e->lv);
-    if (e->what == SAVED_SEAL)
+    struct saved s = saved_of(g, lv);
+    bool written = e->what == SAVED_USE;
+    if (!s.guest || strcmp(s.guest, e->guest) != 0 || written != (s.state > SAVED_WRITING))
+        return REFUSE(HV_E_NOENT, "the volume %s/%s is another one by now", e->vg, e->lv);
+    if (e->what == SAVED_SEAL || e->what == SAVED_SEAL_LIVE)
         return edit_seal(c, g, lv, e, why);
     if (e->what == SAVED_USE)
         return edit_use(c, lv, e, why);

@@ -36,7 +36,8 @@ static inline bool saved_is(const char *guest) { return saved_find(guest).state 
 
 enum saved_what {
     SAVED_MAKE, /* a volume of so many bytes, for saving; one that was restored goes first */
-    SAVED_SEAL, /* so many bytes are the guest, and durable; the space behind them is free again */
+    SAVED_SEAL,      /* so many bytes are the guest, and durable; the space behind them is free again */
+    SAVED_SEAL_LIVE, /* the same, of a guest that runs on: it counts as restored */
     SAVED_USE,  /* the guest is restored from it */
     SAVED_DROP  /* remove it */
 };

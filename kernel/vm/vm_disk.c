@@ -66,6 +66,16 @@ bool vm_disk_names(const struct vm_config *c, const char *vg, const char *lv)
     return false;
 }
 
+const char *vm_disk_owner(const char *vg, const char *lv)
+{
+    for (unsigned i = 0; i < vm_slots(); i++) {
+        const struct vm *vm = vm_at(i);
+        if (vm && (vm_disk_names(&vm->config, vg, lv) || (vm->defined && vm_disk_names(vm->defined, vg, lv))))
+            return vm->config.name;
+    }
+    return NULL;
+}
+
 const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t len)
 {
     for (unsigned i = 0; i < vm->config.n_disks; i++) {
@@ -191,6 +201,7 @@ static void disk_flush_done(struct disk_req *r, enum disk_status s)
     ASSERT(v->flushing && s != DISK_PENDING);
     v->flushing = false;
     v->flushed = s;
+    v->owes_error |= s != DISK_OK;
     if (v->quiesce == DISK_FLUSHING && s == DISK_OK)
         v->quiesce = DISK_QUIET;
 }
@@ -202,6 +213,10 @@ static void disk_flush_begin(struct vm *vm, struct vm_disk *v)
     if (!v->disk->info.flush || v->disk->info.read_only)
         return;
     v->quiesce = DISK_FLUSHING;
+    if (v->owes_error) { /* the guest must hear of it here */
+        v->flushed = DISK_ERROR;
+        return;
+    }
     v->flushing = true;
     v->flushed = DISK_PENDING;
     v->flush = (struct disk_req){ .op = DISK_FLUSH, .done = disk_flush_done };

@@ -330,7 +330,7 @@ enum hv_err vm_start_check(struct vm *vm, struct why *why)
 {
     struct ram_contents disks;
     enum hv_err e = vm_start_prepare(vm, &disks, why);
-    boot_files_leave(vm);
+    vm_files_leave(vm); /* those of a guest that is up are for its reset */
     return e;
 }
 
@@ -339,7 +339,7 @@ enum hv_err vm_start(struct vm *vm, struct why *why)
     struct ram_contents disks;
     enum hv_err e = vm_start_prepare(vm, &disks, why);
     if (e) {
-        boot_files_leave(vm);
+        vm_files_leave(vm);
         return e;
     }
     if (vm->arrived && config_ram_disk_at(&vm->config, vm->config.n_disks))

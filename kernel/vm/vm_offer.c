@@ -545,7 +545,7 @@ static enum hv_err offer_fields_parse(struct rd *r, struct vm_offer *o, struct w
             return e;
     }
     for (unsigned i = 0; i < o->config.n_disks; i++)
-        if (o->config.disk[i].kind == DISK_ON_LV && !o->disk[i].bytes)
+        if (o->config.disk[i].kind == DISK_ON_LV && (!o->disk[i].bytes || o->stopped)) /* stopped: has no devices */
             return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", offer_field(OFFER_FIELD_ALONG)->name);
     return r->bad ? REFUSE(HV_E_PROTO, "the offer is cut off or malformed") : HV_OK;
 }

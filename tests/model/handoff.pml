@@ -75,12 +75,13 @@
 #define OFF          0
 #define TX_HELLO     1
 #define TX_VALIDATE  2
-#define TX_PRECOPY   3
-#define TX_STOPPING  4
-#define TX_STOPPED   5
-#define TX_IN_DOUBT  6
-#define TX_RELEASED  7
-#define TX_FAILED    8
+#define TX_DISKS     3
+#define TX_PRECOPY   4
+#define TX_STOPPING  5
+#define TX_STOPPED   6
+#define TX_IN_DOUBT  7
+#define TX_RELEASED  8
+#define TX_FAILED    9
 /* B's machines */
 #define RX_HELLO      1
 #define RX_WAIT_OFFER 2
@@ -292,9 +293,12 @@ inline tx_record()
 {
     ba[link] ? rec, arg;
     if
-    :: rec == ACCEPT ->                     /* T a_accept: VALIDATE -> PRECOPY, VALIDATE -> DISKS, DISKS -> PRECOPY */
+    :: rec == ACCEPT ->                     /* T a_accept: VALIDATE -> PRECOPY, VALIDATE -> DISKS */
         assert(tx == TX_VALIDATE && arg == cur);
-        tx_goto(TX_PRECOPY)
+        if
+        :: true -> tx_goto(TX_PRECOPY)
+        :: true -> tx_goto(TX_DISKS)                                        /* its volumes move along */
+        fi
     :: rec == PREPARED ->
         assert(tx == TX_STOPPED && state_sent && arg == cur);
         if
@@ -362,6 +366,7 @@ end:do
         fi;
         p = 0 }
     :: atomic { tx == TX_HELLO -> tx_goto(TX_VALIDATE); a_send(OFFER) }     /* T a_offer: HELLO -> VALIDATE */
+    :: atomic { tx == TX_DISKS -> tx_goto(TX_PRECOPY) }                     /* T a_copied: DISKS -> PRECOPY */
     :: atomic { tx == TX_PRECOPY -> tx_goto(TX_STOPPING);                   /* T a_stop: PRECOPY -> STOPPING */
         a_put(cur) }                                                       /* the guest runs on until it is durable */
     :: atomic { tx == TX_STOPPING && A_DURABLE -> tx_goto(TX_STOPPED);      /* T a_stopped: STOPPING -> STOPPED */

@@ -67,6 +67,9 @@ USUAL = {
     "POST /v1/stores/godwit/volumes/web/snapshot": {"job": 1}, "POST /v1/stores/godwit/volumes/web/revert": {"job": 1},
     "PUT /v1/vms/web": {"job": 1, "warning": "no kernel"}, "DELETE /v1/vms/web": {"job": 1},
     "POST /v1/vms/web/disks": {"job": 1, "warning": "no volume"}, "DELETE /v1/vms/web/disks/vdb": {"job": 1},
+    "POST /v1/vms/web/disks/vda/move": {"job": 1},
+    "POST /v1/vms/web/save": {"job": 1}, "POST /v1/vms/web/save/cancel": {"message": "web runs on"},
+    "POST /v1/vms/web/restore": {"job": 1},
     "POST /v1/vms/web/nics": {"job": 1}, "DELETE /v1/vms/web/nics/02:47:57:00:00:01": {"job": 1},
     "GET /v1/vms/web/config": DEFINITION, "POST /v1/stores/godwit/adopt": {"job": 1},
     "GET /v1/jobs/1": {"job": 1, "state": "done", "what": "do", "code": "HV_OK", "message": "it is done"},
@@ -183,7 +186,7 @@ def test_json_and_help_everywhere():
     """Each command that there is, with --json: one JSON document, on success and on failure; and its --help, with an
     example of itself."""
     arguments = {**FILES, "host add": ["z", "{there}", "--yes"], "host rename": ["z", "y"], "host remove": ["y"],
-                 "vm migrate": ["web", "--to", "b"],
+                 "vm migrate": ["web", "--to", "b"], "vm move-disk": ["web", "vda", "--to", "godwit/new"],
                  "vm console": ["web", "--print"], "vm shutdown": ["web", "--detach"],
                  "vm set": ["web", "memory-target", "64M"], "host set": ["a", "lz4", "no"],
                  "peer add": ["a", "b", "--yes"], "peer remove": ["a", "b"], "client remove": ["a", "me"],
