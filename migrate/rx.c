@@ -252,10 +252,8 @@ static bool rx_on_offer(struct mig_rx *m, struct rd *r)
     char text[MIG_TEXT_MAX] = "", note[MIG_NOTE_MAX] = "";
     struct mig_reasons reasons = { text, sizeof(text), 0, 0, false }, notes = { note, sizeof(note), 0, 0, false };
     struct mig_offer offer = { o.id, m->name, o.n_pages, o.offer, o.offer_len };
-    if (!m->ops->admit(m->ctx, &offer, &reasons, &notes)) {
-        m->progress_us = m->now; /* it is this host that works, and makes volumes for example */
+    if (!m->ops->admit(m->ctx, &offer, &reasons, &notes))
         return false;
-    }
     m->later = reasons.later;
     if (reasons.n) {
         rx_fail(m, HV_E_REFUSED, true, "%s", text);
@@ -687,7 +685,7 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
         return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->run_us + FRAMES_US };
     if (rx_is_over(m))
         return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
-    if ((m->state_us && m->state == MIG_RX_LOADING) || kind == MIG_WAIT_GUEST)
+    if (m->state_us && m->state == MIG_RX_LOADING)
         mig_idle_put(&m->io.out, m->now, &m->idle_us, &m->idle_total);
     return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->progress_us + rx_timeout_us(m->state) };
 }

@@ -30,8 +30,6 @@
 #define STOPPING_US             (10 * 1000000ul)
 #define STOPPED_US              (10 * 1000000ul) /* the guest is paused: rather fail than wait */
 #define DOUBT_US                (10 * 1000000ul) /* then ask for a new stream */
-/* A destination that sends IDLE makes volumes, and zeroes them; an operator may cancel. */
-#define MAKE_US                 (6 * 3600 * 1000000ul)
 /* Option verify: time for a destination that sends IDLE to hash its memory, given the time that it took here. */
 #define PEER_VERIFY_US(here_us) (30 * 1000000ul + 10 * (here_us))
 
@@ -343,8 +341,7 @@ static void tx_on_answer(struct mig_tx *m, struct rd *r)
 static void tx_on_idle(struct mig_tx *m)
 {
     bool verifies = m->opts.verify && m->state == MIG_TX_STOPPED && m->sub == TX_WAIT_PREPARED;
-    bool makes = m->disks.n && m->state == MIG_TX_VALIDATE && m->now - m->start_us < MAKE_US;
-    if (makes || (verifies && tx_now(m) - m->mark_us < PEER_VERIFY_US(m->st.blackout.verify)))
+    if (verifies && tx_now(m) - m->mark_us < PEER_VERIFY_US(m->st.blackout.verify))
         m->progress_us = m->now;
 }
 

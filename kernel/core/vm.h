@@ -38,8 +38,7 @@ struct vm_disk {       /* [s] a disk on a server or on this host, as its guest u
     enum { DISK_RUNNING, DISK_DRAINING, DISK_FLUSHING, DISK_QUIET } quiesce;
     uint64_t quiesce_us; /* clock_us() when quiescing began */
     struct disk_req flush;
-    bool flushing;   /* flush is pending */
-    bool owes_error; /* a flush that was not the guest's has failed: the guest's next one fails, too */
+    bool flushing; /* flush is pending */
     enum disk_status flushed;
     uint64_t hold_us; /* clock_us() when vm_disk_hold() began; 0: not held by it */
     bool moving;      /* it is being moved to another place of this host */

@@ -74,7 +74,7 @@ static void store_check(const struct vm_offer *o, const struct lvm_group *g, rea
     uint64_t need = extents_needed(o, g), unit = g->vg.extent_bytes, free = lvm_extents_free(g);
     enum hv_err e = lvm_may_change(g, WHY(why));
     if (strlen(g->vg.name) >= CONFIG_LV_NAME_LEN)
-        snprintf(text, sizeof(text), "the name of the store %.63s... is too long for a definition", g->vg.name);
+        snprintf(text, sizeof(text), "the name of the store %.100s is too long for a definition", g->vg.name);
     else if (e && e != HV_E_BUSY)
         snprintf(text, sizeof(text), "no volume can be made in the store %s here: %s", g->vg.name, why);
     else if (need > free)

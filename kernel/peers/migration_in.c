@@ -426,8 +426,8 @@ static enum hv_err dst_ready(void *ctx, struct why *why)
     return HV_OK;
 }
 
-/* A disk that fails now cannot keep the guest, which stands still, from running: its source may have heard nothing.  But
- * if volumes came along, the source would delete its own, and these would go at a power cut: the guest waits. */
+/* A disk that fails now cannot keep the guest, which stands still, from running: its source may have heard nothing.
+ * But if volumes came along, the source would delete its own, and these would go at a power cut: the guest waits. */
 static bool dst_record(void *ctx)
 {
     struct incoming *in = ctx;

@@ -35,11 +35,11 @@ struct saved saved_find(const char *guest);
 static inline bool saved_is(const char *guest) { return saved_find(guest).state == SAVED_WHOLE; }
 
 enum saved_what {
-    SAVED_MAKE, /* a volume of so many bytes, for saving; one that was restored goes first */
+    SAVED_MAKE,      /* a volume of so many bytes, for saving; one that was restored goes first */
     SAVED_SEAL,      /* so many bytes are the guest, and durable; the space behind them is free again */
     SAVED_SEAL_LIVE, /* the same, of a guest that runs on: it counts as restored */
-    SAVED_USE,  /* the guest is restored from it */
-    SAVED_DROP  /* remove it */
+    SAVED_USE,       /* the guest is restored from it */
+    SAVED_DROP       /* remove it */
 };
 /** A change of such a volume that goes on by itself.  All zero: none. */
 struct saved_edit {

@@ -201,7 +201,6 @@ static void disk_flush_done(struct disk_req *r, enum disk_status s)
     ASSERT(v->flushing && s != DISK_PENDING);
     v->flushing = false;
     v->flushed = s;
-    v->owes_error |= s != DISK_OK;
     if (v->quiesce == DISK_FLUSHING && s == DISK_OK)
         v->quiesce = DISK_QUIET;
 }
@@ -213,10 +212,6 @@ static void disk_flush_begin(struct vm *vm, struct vm_disk *v)
     if (!v->disk->info.flush || v->disk->info.read_only)
         return;
     v->quiesce = DISK_FLUSHING;
-    if (v->owes_error) { /* the guest must hear of it here */
-        v->flushed = DISK_ERROR;
-        return;
-    }
     v->flushing = true;
     v->flushed = DISK_PENDING;
     v->flush = (struct disk_req){ .op = DISK_FLUSH, .done = disk_flush_done };

@@ -293,12 +293,13 @@ inline tx_record()
 {
     ba[link] ? rec, arg;
     if
-    :: rec == ACCEPT ->                     /* T a_accept: VALIDATE -> PRECOPY, VALIDATE -> DISKS */
+    :: rec == ACCEPT ->                     /* T a_accept: VALIDATE -> PRECOPY, VALIDATE -> DISKS, DISKS -> PRECOPY */
         assert(tx == TX_VALIDATE && arg == cur);
         if
-        :: true -> tx_goto(TX_PRECOPY)
-        :: true -> tx_goto(TX_DISKS)                                        /* its volumes move along */
-        fi
+        :: true -> tx_goto(TX_DISKS)                    /* its volumes move along.  What fails here does as in PRECOPY */
+        :: true -> skip
+        fi;
+        tx_goto(TX_PRECOPY)
     :: rec == PREPARED ->
         assert(tx == TX_STOPPED && state_sent && arg == cur);
         if
@@ -366,7 +367,6 @@ end:do
         fi;
         p = 0 }
     :: atomic { tx == TX_HELLO -> tx_goto(TX_VALIDATE); a_send(OFFER) }     /* T a_offer: HELLO -> VALIDATE */
-    :: atomic { tx == TX_DISKS -> tx_goto(TX_PRECOPY) }                     /* T a_copied: DISKS -> PRECOPY */
     :: atomic { tx == TX_PRECOPY -> tx_goto(TX_STOPPING);                   /* T a_stop: PRECOPY -> STOPPING */
         a_put(cur) }                                                       /* the guest runs on until it is durable */
     :: atomic { tx == TX_STOPPING && A_DURABLE -> tx_goto(TX_STOPPED);      /* T a_stopped: STOPPING -> STOPPED */

@@ -275,7 +275,7 @@ static void test_live(void **s)
     assert_non_null(strstr(said, "and runs on"));
     assert_int_equal(vm_state(&here[1]), VM_RUNNING);
     assert_false(here[1].saving);
-    assert_int_equal(restore_it(false), HV_E_BUSY);
+    assert_int_equal(restore_it(true), HV_E_BUSY);
     atomic_store(&here[1].state, VM_STOPPED);
     assert_int_equal(restore_it(false), HV_E_EXIST); /* it ran on, and its disks may have changed */
     assert_int_equal(restore_it(true), HV_OK);
