@@ -158,7 +158,7 @@ static void put_volume(struct json *o, struct lvm_group *g, const struct lvm_lv 
 {
     const struct lvm_lv *snap = lvm_snap_of(&g->vg, lv);
     const struct lvm_lv *base = snap ? lvm_lv_find(&g->vg, snap->snap.origin) : NULL;
-    const char *sha256 = lvm_lv_tag(lv, "godwit.sha256"), *owner = vm_disk_owner(g->vg.name, lv->name);
+    const char *sha256 = lvm_lv_tag(lv, "godwit.sha256"), *owner = vm_disk_owner(g->vg.name, lv->name, NULL);
     json_object(o, NULL);
     json_str(o, "name", lv->name);
     json_str(o, "uuid", lv->uuid);
@@ -202,7 +202,7 @@ static const struct lvm_lv *named_volume(struct api_call *c, struct lvm_group **
 static const struct lvm_lv *named_free_volume(struct api_call *c, struct lvm_group **g)
 {
     const struct lvm_lv *lv = named_volume(c, g);
-    const char *owner = lv ? vm_disk_owner((*g)->vg.name, lv->name) : NULL;
+    const char *owner = lv ? vm_disk_owner((*g)->vg.name, lv->name, NULL) : NULL;
     if (!owner)
         return lv;
     api_fail(c, HV_E_BUSY, 0, "%s/%s is a disk of the guest %s; take it out of its definition first", c->arg, c->arg2,

@@ -180,7 +180,7 @@ static bool move_delete(struct disk_move *d)
         move_to(d, MOVE_OVER);
         return true;
     }
-    if (vm_disk_owner(lv->vg, lv->lv)) {
+    if (vm_disk_owner(lv->vg, lv->lv, NULL)) {
         move_on_deleted(d, HV_E_BUSY, "a guest has it as a disk");
         return true;
     }
@@ -203,7 +203,7 @@ static enum hv_err move_check_volume(const struct lv_config *lv, uint64_t bytes,
 {
     struct lvm_group *g = lvm_group_find(lv->vg);
     const struct lvm_lv *v = g ? lvm_lv_find(&g->vg, lv->lv) : NULL;
-    const char *owner = vm_disk_owner(lv->vg, lv->lv);
+    const char *owner = vm_disk_owner(lv->vg, lv->lv, NULL);
     *creates = g && !v;
     if (!g)
         return REFUSE(HV_E_NOENT, "this host has no store named %s; `store list` shows them", lv->vg);
@@ -564,7 +564,7 @@ static void leftover_delete(const char *text)
     if (!config_disk_parse(value, &d))
         return;
     struct lvm_group *g = lvm_group_find(d.lv.vg);
-    const char *owner = vm_disk_owner(d.lv.vg, d.lv.lv);
+    const char *owner = vm_disk_owner(d.lv.vg, d.lv.lv, NULL);
     if (!g || !lvm_lv_find(&g->vg, d.lv.lv))
         return;
     log_info("store", "the move of a disk ended with this host, and left %s behind", value);

@@ -105,21 +105,14 @@ void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx)
 
 /* ---- making ---- */
 
-/* Another guest has it in its definition, be the volume there or not. */
-static bool named_by_other(const char *guest, const char *group, const char *name)
-{
-    const char *owner = vm_disk_owner(group, name);
-    return owner && strcmp(owner, guest) != 0;
-}
-
-/* The wanted name, or that with a number, that no volume and no other disk of the guest has. */
+/* The wanted name, or that with a number, that no volume, no other guest and no other disk of the guest has. */
 static void name_choose(const struct arrive_disks *a, struct arrive_disk *k, const struct lvm_group *g,
                         const char *wanted)
 {
     bool taken = true;
     for (unsigned i = 1; taken; i++) {
         snprintf(k->name, CONFIG_LV_NAME_LEN, i == 1 ? "%s" : "%.50s.%u", wanted, i);
-        taken = lvm_lv_find(&g->vg, k->name) || named_by_other(a->guest, k->group, k->name);
+        taken = lvm_lv_find(&g->vg, k->name) || vm_disk_owner(k->group, k->name, a->guest);
         for (const struct arrive_disk *other = a->d; other < k; other++)
             taken |= !strcmp(other->group, k->group) && !strcmp(other->name, k->name);
     }

@@ -210,14 +210,10 @@ static bool others(const struct leave_disks *d, const struct leave_disk *k)
 {
     const struct lvm_group *g = lvm_group_find(k->group);
     const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, k->uuid) : NULL;
-    for (unsigned i = 0; lv && i < vm_slots(); i++) {
-        const struct vm *vm = vm_at(i);
-        if (vm && strcmp(vm->config.name, d->guest) != 0 && vm_disk_names(&vm->config, k->group, lv->name)) {
-            log_warn("mig", "%s/%s stays: %s has it in its definition", k->group, lv->name, vm->config.name);
-            return true;
-        }
-    }
-    return false;
+    const char *owner = lv ? vm_disk_owner(k->group, lv->name, d->guest) : NULL;
+    if (owner)
+        log_warn("mig", "%s/%s stays: %s has it in its definition", k->group, lv->name, owner);
+    return owner;
 }
 
 void leave_disks_left(struct leave_disks *d, bool keep)

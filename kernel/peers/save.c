@@ -240,7 +240,8 @@ static void made(struct save *s)
         save_fail(s, e, text);
 }
 
-static bool make_step(struct save *s)
+/* Go on with the change of the volume; once it is durable, next() follows.  True: it is over. */
+static bool saved_change_step(struct save *s, void (*next)(struct save *s))
 {
     char text[256];
     enum hv_err e = saved_edit_step(&s->edit, WHY(text));
@@ -249,7 +250,7 @@ static bool make_step(struct save *s)
     if (e)
         save_fail(s, e, text);
     else
-        made(s);
+        next(s);
     return true;
 }
 
@@ -353,19 +354,6 @@ static void saved_now(struct save *s)
     s->state = SAVE_OVER;
 }
 
-static bool seal_step(struct save *s)
-{
-    char text[256];
-    enum hv_err e = saved_edit_step(&s->edit, WHY(text));
-    if (e == HV_E_AGAIN)
-        return false;
-    if (e)
-        save_fail(s, e, text);
-    else
-        saved_now(s);
-    return true;
-}
-
 static bool save_undo_step(struct save *s)
 {
     char text[256];
@@ -401,9 +389,9 @@ static bool save_one_step(struct save *s)
 {
     switch (s->state) {
     case SAVE_HASH:   hash_step(s); return true;
-    case SAVE_MAKE:   return make_step(s);
+    case SAVE_MAKE:   return saved_change_step(s, made);
     case SAVE_STREAM: return save_stream_step(s);
-    case SAVE_SEAL:   return seal_step(s);
+    case SAVE_SEAL:   return saved_change_step(s, saved_now);
     case SAVE_UNDO:   return save_undo_step(s);
     case SAVE_OVER:   break;
     }

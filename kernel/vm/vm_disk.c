@@ -66,11 +66,12 @@ bool vm_disk_names(const struct vm_config *c, const char *vg, const char *lv)
     return false;
 }
 
-const char *vm_disk_owner(const char *vg, const char *lv)
+const char *vm_disk_owner(const char *vg, const char *lv, const char *but)
 {
     for (unsigned i = 0; i < vm_slots(); i++) {
         const struct vm *vm = vm_at(i);
-        if (vm && (vm_disk_names(&vm->config, vg, lv) || (vm->defined && vm_disk_names(vm->defined, vg, lv))))
+        if (vm && (!but || strcmp(vm->config.name, but) != 0) &&
+            (vm_disk_names(&vm->config, vg, lv) || (vm->defined && vm_disk_names(vm->defined, vg, lv))))
             return vm->config.name;
     }
     return NULL;

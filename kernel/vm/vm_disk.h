@@ -21,8 +21,9 @@ HV_MUST_CHECK enum hv_err vm_disk_open(struct vm *vm, struct why *why);
 HV_MUST_CHECK enum hv_err vm_disk_check(const struct vm_config *c, struct why *why);
 /** Is the volume VG/LV of this host a disk of that configuration? */
 bool vm_disk_names(const struct vm_config *c, const char *vg, const char *lv);
-/** The guest that has the volume VG/LV as a disk, now or from its next start; NULL: none. */
-const char *vm_disk_owner(const char *vg, const char *lv);
+/** A guest that has the volume VG/LV as a disk, now or from its next start; NULL: none.  but: not this one; NULL: any
+ *  one. */
+const char *vm_disk_owner(const char *vg, const char *lv, const char *but);
 /** Why the guest cannot move, in text; NULL: it can, as far as its disks go.  along: its volumes are copied. */
 const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t len);
 /** Take over the open disks of an arriving guest; [i]: of config.disk[i], NULL: none, or in memory. */
