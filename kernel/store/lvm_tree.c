@@ -155,7 +155,7 @@ enum hv_err lvm_tree_parse(struct lvm_tree *t, const char *text, size_t len, str
             t->node[open[depth--]].end = x.p;
             continue;
         }
-        bool opens;
+        bool opens = false;
         enum hv_err e = entry_parse(&x, open[depth], &last[depth], &opens);
         if (e == HV_E_RANGE)
             why_say(why, "the volume group's metadata has more than %u entries", LVM_NODES_MAX);
