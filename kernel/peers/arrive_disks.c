@@ -2,8 +2,11 @@
  * kernel/peers/arrive_disks.c - see arrive_disks.h.
  *
  *   RECORD   the registry says that volumes are made for this job
- *   MAKE     each is made, zeroed, with the job's id as a tag (move_volume.h)
+ *   MAKE     each is made, with the job's id as a tag (move_volume.h)
  *   OPEN     the caller opens them
+ *
+ * They are not zeroed first: the source writes all of a disk, zeroes too.  A bitmap says what it has written, and a
+ * guest whose disk is not whole does not come: it could read there what others left.
  *
  * A volume that is being made when the guest is dropped goes on, and is deleted then.  The data of a write stay with
  * the engine until the disk is done with them, or closed. */
@@ -24,6 +27,7 @@ struct arrive_disk {
     unsigned index; /* of the guest's disks */
     uint64_t bytes;
     char group[LVM_NAME_LEN], name[LVM_NAME_LEN], uuid[LVM_UUID_LEN]; /* uuid: once it is made */
+    uint64_t *missing, n_missing; /* owned, missing_bytes(): grains that the source has not written; their number */
     bool begun, over;
     enum hv_err err;
     struct arrive_disks *all;
@@ -43,6 +47,19 @@ struct arrive_disks {
     struct arrive_disk d[CONFIG_MAX_DISKS];
     struct arrive_slot slot[MIG_DISK_WINDOW];
 };
+
+#define GRAIN MIG_DISK_DATA_MAX
+
+static uint64_t grains_of(const struct arrive_disk *k) { return DIV_ROUND_UP(k->bytes, GRAIN); }
+static size_t missing_bytes(const struct arrive_disk *k) { return DIV_ROUND_UP(grains_of(k), 64) * 8; }
+
+static void arrive_disks_free(struct arrive_disks *a)
+{
+    for (unsigned i = 0; i < a->n; i++)
+        if (a->d[i].missing)
+            mem_free(a->d[i].missing, missing_bytes(&a->d[i]));
+    mem_free(a, sizeof(*a));
+}
 
 /* ---- admission ---- */
 
@@ -118,6 +135,15 @@ static void name_choose(const struct arrive_disks *a, struct arrive_disk *k, con
     }
 }
 
+static bool missing_all(struct arrive_disk *k)
+{
+    k->missing = mem_alloc(missing_bytes(k));
+    if (k->missing)
+        memset(k->missing, 0xff, missing_bytes(k));
+    k->n_missing = grains_of(k);
+    return k->missing;
+}
+
 enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id, const char *peer,
                                struct arrive_disks **out, struct why *why)
 {
@@ -141,10 +167,14 @@ enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id
         *k = (struct arrive_disk){ .index = i, .bytes = o->disk[i].bytes, .all = a };
         snprintf(k->group, sizeof(k->group), "%s", g->vg.name);
         name_choose(a, k, g, o->config.disk[i].lv.lv);
+        if (!missing_all(k)) {
+            arrive_disks_free(a);
+            return REFUSE(HV_E_NOMEM, "no memory for the guest's disks");
+        }
     }
     enum hv_err e = move_record_making(o->config.name, id, peer, &a->making, why);
     if (e) {
-        mem_free(a, sizeof(*a));
+        arrive_disks_free(a);
         return e;
     }
     *out = a;
@@ -160,7 +190,7 @@ static void dropped_free(struct arrive_disks *a)
     for (unsigned i = 0; i < a->n; i++)
         if (a->d[i].uuid[0])
             move_volume_delete(a->d[i].group, a->d[i].uuid);
-    mem_free(a, sizeof(*a));
+    arrive_disks_free(a);
 }
 
 static void arrive_made(void *ctx, enum hv_err e, const char *text)
@@ -188,7 +218,7 @@ static enum hv_err arrive_disk_make(struct arrive_disks *a, struct arrive_disk *
     if (!g)
         return REFUSE(HV_E_NOENT, "the store %s is gone", k->group);
     move_record_id(&a->id, id);
-    enum hv_err e = volume_create_tagged(g, k->name, k->bytes, MOVE_TAG, id, &watch, why);
+    enum hv_err e = volume_create_to_fill(g, k->name, k->bytes, MOVE_TAG, id, &watch, why);
     k->begun = !e;
     return e;
 }
@@ -210,7 +240,7 @@ enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_M
     }
     for (unsigned i = 0; all && i < a->n; i++) {
         struct arrive_disk *k = &a->d[i];
-        enum hv_err e = disk[k->index] ? HV_OK : lv_disk_open(k->group, k->name, &disk[k->index], why);
+        enum hv_err e = disk[k->index] ? HV_OK : lv_disk_open_own(k->group, k->name, &disk[k->index], why);
         if (e)
             return e;
     }
@@ -238,6 +268,17 @@ static bool arrive_get(struct disk_req *r, uint64_t off, void *buf, size_t n)
 
 static void arrive_done(struct disk_req *r, enum disk_status s) { container_of(r, struct arrive_slot, r)->status = s; }
 
+/* All of a grain is written. */
+static void grains_written(struct arrive_disk *k, const struct mig_disk_req *r)
+{
+    uint64_t end = r->offset + r->len;
+    end = end == k->bytes ? grains_of(k) : end / GRAIN;
+    for (uint64_t g = DIV_ROUND_UP(r->offset, GRAIN); g < end; g++) {
+        k->n_missing -= k->missing[g / 64] >> g % 64 & 1;
+        k->missing[g / 64] &= ~BIT64(g % 64);
+    }
+}
+
 enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot, const struct mig_disk_req *r,
                               const void *data)
 {
@@ -250,8 +291,10 @@ enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned sl
     if (r->offset > bytes || r->len > bytes - r->offset || r->offset % d->info.block || r->len % d->info.block)
         return HV_FAIL(HV_E_PROTO);
     s->r = (struct disk_req){
-        .op = ops[r->op], .offset = r->offset, .len = r->len, .get = arrive_get, .done = arrive_done
+        .op = ops[r->op], .unmap = true, .offset = r->offset, .len = r->len, .get = arrive_get, .done = arrive_done
     };
+    if (r->op != MIG_DISK_FLUSH)
+        grains_written(&a->d[r->disk], r);
     s->data = data;
     s->status = DISK_PENDING;
     spin_lock(&vm->dev_lock);
@@ -273,14 +316,27 @@ enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct wh
     return REFUSE(HV_E_IO, "the disk of the store has failed: look at the log there");
 }
 
+enum hv_err arrive_disks_whole(const struct arrive_disks *a, struct why *why)
+{
+    for (unsigned i = 0; a && i < a->n; i++)
+        if (a->d[i].n_missing)
+            return REFUSE(HV_E_PROTO, "the source has not written %lu KiB of its disk vd%c",
+                          a->d[i].n_missing * GRAIN / 1024, 'a' + a->d[i].index);
+    return HV_OK;
+}
+
 /* ---- ends ---- */
 
 void arrive_disks_keep(struct arrive_disks *a)
 {
-    for (unsigned i = 0; i < a->n; i++)
+    for (unsigned i = 0; i < a->n; i++) {
+        struct lvm_group *g = lvm_group_find(a->d[i].group);
+        if (g)
+            lvm_use_get(g, a->d[i].uuid)->filling = false;
         move_volume_keep(a->d[i].group, a->d[i].uuid);
+    }
     move_record_made(&a->id);
-    mem_free(a, sizeof(*a));
+    arrive_disks_free(a);
 }
 
 void arrive_disks_drop(struct arrive_disks *a)

@@ -25,6 +25,8 @@ unsigned arrive_disks_count(const struct arrive_disks *a);
 HV_MUST_CHECK enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot,
                                             const struct mig_disk_req *r, const void *data);
 HV_MUST_CHECK enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct why *why);
+/** HV_E_PROTO: the source left out a part of a disk, where others may have left something.  a: NULL: no disks. */
+HV_MUST_CHECK enum hv_err arrive_disks_whole(const struct arrive_disks *a, struct why *why);
 
 /** The guest is this host's, and recorded so; or it does not come, and nobody has its disks open.  a is not the
  *  caller's any more. */

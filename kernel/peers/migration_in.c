@@ -416,6 +416,9 @@ static enum hv_err dst_ready(void *ctx, struct why *why)
     struct vm *vm = in->vm;
     if (in->arriving.begun && registry_why()[0])
         return REFUSE(HV_E_IO, "host %s cannot record the arrival: %s", host_config->host.name, registry_why());
+    enum hv_err whole = arrive_disks_whole(in->along, why);
+    if (whole)
+        return whole;
     for (uint64_t b = 0; b < vm->mem.n_blocks; b++) {
         if (!guest_page(vm, b * PAGES_PER_BLOCK))
             continue;

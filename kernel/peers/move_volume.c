@@ -93,8 +93,11 @@ static void errand_try(struct errand *e)
 static void tagged_judge(struct lvm_group *g, const struct lvm_lv *lv)
 {
     switch (move_record_fate(lvm_lv_tag(lv, MOVE_TAG))) {
-    case MOVE_FATE_HERE:  move_volume_keep(g->vg.name, lv->uuid); break;
-    case MOVE_FATE_ENDED: move_volume_delete(g->vg.name, lv->uuid); break;
+    case MOVE_FATE_HERE: move_volume_keep(g->vg.name, lv->uuid); break;
+    case MOVE_FATE_ENDED:
+        lvm_use_get(g, lv->uuid)->filling = true;
+        move_volume_delete(g->vg.name, lv->uuid);
+        break;
     case MOVE_FATE_NONE:
         log_warn("mig", "%s/%s was made for a guest that was arriving, and nothing is known of it: it is kept",
                  g->vg.name, lv->name);

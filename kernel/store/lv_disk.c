@@ -405,6 +405,9 @@ static enum hv_err not_ours(const char *vg, const char *lv, struct why *why)
         return REFUSE(HV_E_REFUSED, "the volume %s/%s is for a boot file; nothing else may read or write it", vg, lv);
     struct lvm_group *g = lvm_group_find(vg);
     const struct lvm_lv *v = g ? lvm_lv_find(&g->vg, lv) : NULL;
+    enum hv_err e = v ? lvm_filled(g, v, why) : HV_OK;
+    if (e)
+        return e;
     if (v && saved_tagged(v))
         return REFUSE(HV_E_REFUSED, "a guest is saved in the volume %s/%s; it is no disk", vg, lv);
     return HV_OK;

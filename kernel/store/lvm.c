@@ -262,15 +262,24 @@ struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid)
 {
     struct lvm_use *found = NULL;
     for (struct lvm_use *u = g->use; u < g->use + LVM_LVS_MAX; u++) {
-        if ((u->disks || u->clones) && !strcmp(u->uuid, uuid))
+        bool used = u->disks || u->clones || u->filling;
+        if (used && !strcmp(u->uuid, uuid))
             return u;
-        if (!u->disks && !u->clones && !found)
+        if (!used && !found)
             found = u;
     }
     ASSERT(found); /* a volume that is in use stays in the group, which has LVM_LVS_MAX of them */
     *found = (struct lvm_use){ .disks = 0 };
     snprintf(found->uuid, sizeof(found->uuid), "%s", uuid);
     return found;
+}
+
+enum hv_err lvm_filled(struct lvm_group *g, const struct lvm_lv *lv, struct why *why)
+{
+    if (lvm_use_get(g, lv->uuid)->filling)
+        return REFUSE(HV_E_BUSY, "the volume %s/%s is not whole: it was made for a guest that is arriving, or did not",
+                      g->vg.name, lv->name);
+    return HV_OK;
 }
 
 enum hv_err lvm_volume_find(const char *vg, const char *lv, struct lvm_group **group, const struct lvm_lv **out,

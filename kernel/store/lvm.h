@@ -9,11 +9,11 @@
 #define LVM_VGS_MAX 8
 
 /* A volume in use.  disks: those that have it open, or whose last requests are not done.  clones: the same of its
- * snapshots and clones.  Both 0: this place is free */
+ * snapshots and clones.  filling: see volume_create_to_fill().  None of these: this place is free */
 struct lvm_use {
     char uuid[LVM_UUID_LEN];
     unsigned disks, clones;
-    bool open;
+    bool open, filling;
 };
 #define LVM_RESERVATIONS_MAX 16 /* of a group */
 #define LVM_RESERVE_SEGS     64
@@ -56,9 +56,10 @@ void lvm_scan(void);
 struct lvm_group *lvm_group_at(unsigned i);
 /** By name; NULL: none. */
 struct lvm_group *lvm_group_find(const char *name);
-/** The use of a volume of g: the one that is there, or a free place, which takes the UUID.  Not for a
- *  volume that has left the group. */
+/** The use of a volume that g has: the one that is there, or a free place, which takes the UUID. */
 struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid);
+/** HV_E_BUSY: a move is filling the volume, or did not come to its end. */
+HV_MUST_CHECK enum hv_err lvm_filled(struct lvm_group *g, const struct lvm_lv *lv, struct why *why);
 /** The volume VG/LV, to be used by a guest.  HV_E_NOENT: there is no such group or volume.  HV_E_UNSUPP: it cannot be
  *  used, for the reason in *why. */
 HV_MUST_CHECK enum hv_err lvm_volume_find(const char *vg, const char *lv, struct lvm_group **group,

@@ -94,7 +94,7 @@ static enum hv_err origin_find(struct lvm_group *g, const char *name, const stru
                       g->vg.name, name, snap->snap.origin);
     if (!(*out)->read_only && lvm_snap_count(&g->vg, *out) >= SNAPSHOTS_MAX)
         return REFUSE(HV_E_RANGE, "a volume that is written to has at most %u snapshots; delete one", SNAPSHOTS_MAX);
-    return HV_OK;
+    return lvm_filled(g, *out, why);
 }
 
 static enum hv_err making_edit(struct making *m, struct lvm_change *c, struct why *why)

@@ -8,7 +8,10 @@
  * Why zeroes first.  LVM2 gives a new volume extents with what an older one left there.  Here volumes belong to guests
  * that must not read each other's data.  A volume that existed before its zeroes would need a mark that says so, and
  * someone who goes on after a power cut.  Free extents need neither.  The commit's first flush makes the zeroes durable
- * before the volume exists. */
+ * before the volume exists.
+ *
+ * A volume that a move fills is not zeroed, but for what is behind the guest's disk.  It exists before it is whole: its
+ * tag tells that to the next boot, and `filling` to this one. */
 #include "kernel/store/volume.h"
 
 #include <stdio.h>
@@ -36,6 +39,7 @@ struct volume_op {
     struct lvm_use *held;             /* nobody can open the volume meanwhile; NULL: it may be open */
     struct store_watch watch;
     struct block_zero zero;
+    uint64_t filled; /* CREATE: bytes at the begin that are not zeroed, since a move fills them */
     struct block_range range[LVM_RESERVE_SEGS];
     char text[320];
     enum hv_err err;
@@ -123,6 +127,23 @@ static enum hv_err op_begin(struct volume_op *op, enum hv_err e)
     return HV_OK;
 }
 
+/* The disks' bytes of reserved extents, without the first `skip` bytes.  Returns the number of ranges. */
+static unsigned reserved_ranges(struct volume_op *op, uint64_t skip)
+{
+    struct lvm_group *g = op->group;
+    unsigned n = 0;
+    for (unsigned i = 0; i < op->reserved->n_segs; i++) {
+        const struct lvm_seg *s = &op->reserved->seg[i];
+        uint64_t len = s->count * g->vg.extent_bytes, less = MIN(skip, len);
+        skip -= less;
+        if (less < len)
+            op->range[n++] =
+                (struct block_range){ g->dev[s->pv], g->vg.pv[s->pv].pe_start + s->pv_first * g->vg.extent_bytes + less,
+                                      len - less };
+    }
+    return n;
+}
+
 /* Reserve extents, and begin to zero them. */
 static enum hv_err zero_begin(struct volume_op *op, const struct lvm_lv *after, uint32_t extents, struct why *why)
 {
@@ -130,12 +151,7 @@ static enum hv_err zero_begin(struct volume_op *op, const struct lvm_lv *after, 
     enum hv_err e = lvm_reserve(g, after, extents, &op->reserved, why);
     if (e)
         return e;
-    for (unsigned i = 0; i < op->reserved->n_segs; i++) {
-        const struct lvm_seg *s = &op->reserved->seg[i];
-        op->range[i] = (struct block_range){ g->dev[s->pv], g->vg.pv[s->pv].pe_start + s->pv_first * g->vg.extent_bytes,
-                                             s->count * g->vg.extent_bytes };
-    }
-    if (block_zero_begin(&op->zero, op->range, op->reserved->n_segs))
+    if (block_zero_begin(&op->zero, op->range, reserved_ranges(op, op->filled)))
         return REFUSE(HV_E_NOMEM, "no memory to change the volume group %s", g->vg.name);
     op->state = VOLUME_ZERO;
     return HV_OK;
@@ -151,14 +167,30 @@ static enum hv_err size_take(struct volume_op *op, uint64_t bytes, struct why *w
     return HV_OK;
 }
 
+/* op: of op_new() */
+static enum hv_err create_begin(struct volume_op *op, uint64_t bytes, struct why *why)
+{
+    struct lvm_group *g = op->group;
+    enum hv_err e = volume_name_own(g, op->name, why);
+    if (!e)
+        e = lvm_volume_name_check(&g->vg, op->name, why);
+    if (!e)
+        e = size_take(op, bytes, why);
+    if (!e)
+        e = zero_begin(op, NULL, op->extents, why);
+    return op_begin(op, e);
+}
+
 enum hv_err volume_create(struct lvm_group *g, const char *name, uint64_t bytes, const struct store_watch *watch,
                           struct why *why)
 {
-    return volume_create_tagged(g, name, bytes, "", "", watch, why);
+    struct volume_op *op;
+    enum hv_err e = op_new(VOLUME_CREATE, g, name, watch, &op, why);
+    return e ? e : create_begin(op, bytes, why);
 }
 
-enum hv_err volume_create_tagged(struct lvm_group *g, const char *name, uint64_t bytes, const char *key,
-                                 const char *value, const struct store_watch *watch, struct why *why)
+enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *key,
+                                  const char *value, const struct store_watch *watch, struct why *why)
 {
     struct volume_op *op;
     enum hv_err e = op_new(VOLUME_CREATE, g, name, watch, &op, why);
@@ -166,14 +198,8 @@ enum hv_err volume_create_tagged(struct lvm_group *g, const char *name, uint64_t
         return e;
     snprintf(op->key, sizeof(op->key), "%s", key);
     snprintf(op->value, sizeof(op->value), "%s", value);
-    e = volume_name_own(g, name, why);
-    if (!e)
-        e = lvm_volume_name_check(&g->vg, name, why);
-    if (!e)
-        e = size_take(op, bytes, why);
-    if (!e)
-        e = zero_begin(op, NULL, op->extents, why);
-    return op_begin(op, e);
+    op->filled = bytes;
+    return create_begin(op, bytes, why);
 }
 
 static enum hv_err resize_begin(struct volume_op *op, const struct lvm_lv *lv, bool sure, struct why *why)
@@ -291,6 +317,11 @@ static void committed(void *ctx, enum hv_err e, const char *text)
     char good[320];
     snprintf(good, sizeof(good), "the volume %s/%s %s", op->group->vg.name, op->to[0] ? op->to : op->name,
              is[op->kind]);
+    const struct lvm_lv *lv = !e && op->filled ? lvm_lv_find(&op->group->vg, op->name) : NULL;
+    if (lv)
+        lvm_use_get(op->group, lv->uuid)->filling = true;
+    if (!e && op->kind == VOLUME_DELETE)
+        op->held->filling = false;
     op_over(op, e, e ? text : good);
 }
 

@@ -346,6 +346,7 @@ enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct wh
     (void)a, (void)slot, (void)why;
     return HV_E_UNSUPP;
 }
+enum hv_err arrive_disks_whole(const struct arrive_disks *a, struct why *why) { return a && why ? HV_E_PROTO : HV_OK; }
 void arrive_disks_keep(struct arrive_disks *a) { (void)a; }
 void arrive_disks_drop(struct arrive_disks *a) { (void)a; }
 const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t len)

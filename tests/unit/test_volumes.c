@@ -16,6 +16,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/host/random.h"
 #include "kernel/store/disk_look.h"
+#include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm.c" /* to begin again: a host scans once */
 #include "kernel/store/lvm_commit.c"
 #include "kernel/store/store_create.c"
@@ -343,6 +344,32 @@ static void test_side_by_side(void **state)
             "godwit/cow is a clone or snapshot, which has the size of its base");
 }
 
+/* A volume for a guest that arrives: zeroed behind its end only, and for nobody else until it is whole. */
+static void test_to_fill(void **state)
+{
+    (void)state;
+    struct lvm_group *g = store_new(512);
+    struct disk *d;
+    good(ACT(volume_create_to_fill(g, "web", 5 * MIB, "godwit.move", "7", &watch, WHY(why))));
+    const struct lvm_lv *lv = lvm_lv_find(&g->vg, "web");
+    unsigned pv;
+    uint64_t run;
+    assert_string_equal(lvm_lv_tag(lv, "godwit.move"), "7");
+    const uint8_t *p = power_disks[0].bytes + lvm_lv_map(&g->vg, lv, 0, &pv, &run);
+    assert_true(run == 8 * MIB && p[5 * MIB - 1] == 0xa5 && !p[5 * MIB] &&
+                !memcmp(p + 5 * MIB, p + 5 * MIB + 1, 3 * MIB - 1));
+    refused(begun(lv_disk_open("godwit", "web", &d, WHY(why))), HV_E_BUSY,
+            "the volume godwit/web is not whole: it was made for a guest that is arriving, or did not");
+    refused(begun(lv_disk_open_import("godwit", "web", &d, WHY(why))), HV_E_BUSY, "is not whole");
+    refused(begun(snapshot_take(g, "web", "copy", &watch, WHY(why))), HV_E_BUSY, "is not whole");
+    good(ACT(volume_delete(g, "web", &watch, WHY(why))));
+    for (unsigned i = 0; i < LVM_LVS_MAX; i++)
+        assert_false(g->use[i].filling);
+    good(ACT(volume_create_to_fill(g, "web", 8 * MIB, "godwit.move", "7", &watch, WHY(why))));
+    lvm_use_get(g, lvm_lv_find(&g->vg, "web")->uuid)->filling = false;
+    good(begun(lv_disk_check("godwit", "web", WHY(why))));
+}
+
 /* A disk that fails at any request: an error that names it, and the state before; or all is well. */
 static void test_failing_disk(void **state)
 {
@@ -564,8 +591,9 @@ int main(void)
         cmocka_unit_test_teardown(test_life, end),           cmocka_unit_test_teardown(test_life_4k, end),
         cmocka_unit_test_teardown(test_store_refusals, end), cmocka_unit_test_teardown(test_volume_refusals, end),
         cmocka_unit_test_teardown(test_side_by_side, end),   cmocka_unit_test_teardown(test_partitions, end),
-        cmocka_unit_test_teardown(test_failing_disk, end),   cmocka_unit_test_teardown(test_power_cut, end),
-        cmocka_unit_test_teardown(test_blink, end),          cmocka_unit_test_teardown(test_contents, end),
+        cmocka_unit_test_teardown(test_to_fill, end),        cmocka_unit_test_teardown(test_failing_disk, end),
+        cmocka_unit_test_teardown(test_power_cut, end),      cmocka_unit_test_teardown(test_blink, end),
+        cmocka_unit_test_teardown(test_contents, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* unit-sources: kernel/lib/err.c kernel/lib/text.c tests/fakes/log_quiet.c tests/fakes/page.c */
+/* tests/unit/test_arrive_whole.c - a guest whose source has not written all of its disk does not come: the volume is
+ * not zeroed before.  The store, the registry and the errands are faked. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include "kernel/peers/arrive_disks.c"
+#include "tests/fakes/page.h"
+
+#define BYTES (4 * MIB + 4096) /* the last grain is not whole */
+
+static struct lvm_group group = { .vg = { .name = "godwit", .extent_bytes = 4 * MIB, .n_lvs = 1 } };
+static struct lvm_lv lv = { .name = "db", .uuid = "u1" };
+static struct lvm_use use;
+static struct store_watch watch;
+static unsigned n_keep, n_delete;
+static enum disk_op last_op;
+static bool last_unmap;
+
+bool registry_present(void) { return true; }
+const char *registry_group(void) { return "godwit"; }
+const char *registry_why(void) { return ""; }
+struct lvm_group *lvm_group_find(const char *name) { return name ? &group : NULL; }
+const struct lvm_lv *lvm_lv_find(const struct lvm_vg *vg, const char *name)
+{
+    return vg && !strcmp(name, lv.name) && watch.done ? &lv : NULL;
+}
+struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid)
+{
+    assert_true(g == &group && !strcmp(uuid, lv.uuid));
+    return &use;
+}
+uint32_t lvm_extents_free(const struct lvm_group *g) { return g != NULL; }
+enum hv_err lvm_may_change(const struct lvm_group *g, struct why *why) { return g && why ? HV_OK : HV_E_BUSY; }
+const char *vm_disk_owner(const char *vg, const char *name, const char *but) { return vg && name && but ? NULL : ""; }
+enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *key,
+                                  const char *value, const struct store_watch *w, struct why *why)
+{
+    assert_true(g == &group && !strcmp(name, "db") && bytes == BYTES && !strcmp(key, MOVE_TAG) && value && why);
+    use.filling = true;
+    watch = *w;
+    return HV_OK;
+}
+
+static enum disk_status fake_submit(struct disk *d, struct disk_req *r)
+{
+    last_op = r->op;
+    last_unmap = r->unmap;
+    return d ? DISK_OK : DISK_ERROR;
+}
+static const struct disk_ops fake_ops = { .submit = fake_submit };
+static struct disk fake = { .ops = &fake_ops, .info = { .bytes = BYTES, .block = 512 } };
+enum hv_err lv_disk_open_own(const char *vg, const char *name, struct disk **out, struct why *why)
+{
+    *out = vg && name && why ? &fake : NULL;
+    return HV_OK;
+}
+void move_volume_keep(const char *g, const char *uuid) { n_keep += g && uuid; }
+void move_volume_delete(const char *g, const char *uuid) { n_delete += g && uuid; }
+enum hv_err move_record_making(const char *guest, const struct mig_id *id, const char *peer, struct move_write *w,
+                               struct why *why)
+{
+    return guest && id && peer && w && why ? HV_OK : HV_E_IO;
+}
+bool move_write_done(const struct move_write *w, bool *failed)
+{
+    *failed = false;
+    return w;
+}
+void move_record_made(const struct mig_id *id) { (void)id; }
+void move_record_unmade(const char *guest, const struct mig_id *id, const char *peer)
+{
+    (void)guest, (void)id, (void)peer;
+}
+void move_record_id(const struct mig_id *id, char out[33]) { snprintf(out, 33, "%02x", id->b[0]); }
+
+static struct vm vm;
+static struct vm_offer offer;
+static struct arrive_disks *arrival(void)
+{
+    static const struct mig_id id = { { 7 } };
+    struct arrive_disks *a;
+    struct disk *disk[CONFIG_MAX_DISKS] = { NULL };
+    char why[200];
+    watch = (struct store_watch){ .ctx = NULL };
+    n_keep = n_delete = 0;
+    snprintf(offer.config.name, sizeof(offer.config.name), "web");
+    offer.config.n_disks = 1;
+    offer.config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "godwit", "db" } };
+    offer.disk[0] = fake.info;
+    assert_int_equal(arrive_disks_begin(&offer, &id, "a", &a, WHY(why)), HV_OK);
+    assert_int_equal(arrive_disks_make(a, disk, WHY(why)), HV_E_AGAIN);
+    watch.done(watch.ctx, HV_OK, "");
+    assert_int_equal(arrive_disks_make(a, disk, WHY(why)), HV_OK);
+    vm.disks.d[0].disk = disk[0];
+    return a;
+}
+
+static void put(struct arrive_disks *a, enum mig_disk_op op, uint64_t offset, uint64_t len)
+{
+    static const uint8_t data[MIG_DISK_DATA_MAX];
+    const struct mig_disk_req r = { .op = op, .offset = offset, .len = (uint32_t)len };
+    assert_int_equal(arrive_disk_write(a, &vm, 0, &r, data), HV_OK);
+}
+
+static void lacks(const struct arrive_disks *a, const char *text)
+{
+    char why[200] = "";
+    enum hv_err e = arrive_disks_whole(a, WHY(why));
+    assert_int_equal(e, text ? HV_E_PROTO : HV_OK);
+    if (text && !strstr(why, text))
+        fail_msg("%s", why);
+}
+
+static void test_whole(void **s)
+{
+    (void)s;
+    struct arrive_disks *a = arrival();
+    lacks(a, "the source has not written 4160 KiB of its disk vda");
+    put(a, MIG_DISK_WRITE, 0, MIG_DISK_DATA_MAX);
+    put(a, MIG_DISK_WRITE, 0, MIG_DISK_DATA_MAX); /* again: the guest's own write */
+    put(a, MIG_DISK_WRITE, GRAIN + 512, GRAIN - 512);
+    put(a, MIG_DISK_WRITE, 2 * GRAIN, GRAIN - 512); /* parts of grains do not count */
+    put(a, MIG_DISK_FLUSH, 0, 0);
+    lacks(a, "has not written 4096 KiB");
+    put(a, MIG_DISK_ZEROES, GRAIN, 4 * MIB - GRAIN);
+    assert_true(last_op == DISK_ZEROES && last_unmap);
+    lacks(a, "has not written 64 KiB");
+    put(a, MIG_DISK_WRITE, 4 * MIB, 512);
+    lacks(a, "has not written 64 KiB");
+    put(a, MIG_DISK_WRITE, 4 * MIB, BYTES - 4 * MIB);
+    lacks(a, NULL);
+    assert_true(use.filling);
+    arrive_disks_keep(a);
+    assert_true(!use.filling && n_keep == 1 && !n_delete);
+    lacks(NULL, NULL);
+}
+
+static void test_dropped(void **s)
+{
+    (void)s;
+    arrive_disks_drop(arrival());
+    assert_true(use.filling && n_delete == 1 && !n_keep);
+    char why[200];
+    struct arrive_disks *a;
+    for (unsigned n = 0; n < 2; n++) {
+        fake_page_fail_after = (int)n;
+        assert_int_equal(arrive_disks_begin(&offer, &(struct mig_id){ { 1 } }, "a", &a, WHY(why)), HV_E_NOMEM);
+        assert_string_equal(why, "no memory for the guest's disks");
+    }
+    fake_page_fail_after = -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_whole), cmocka_unit_test(test_dropped) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
