@@ -247,8 +247,8 @@ tools: $(addprefix $(BUILD)/tools/,$(TOOLS))
 guest:
 system: all guest $(BUILD)/tools/godwitctl
 	$(Q)tests/system/run.py --lanes
-demo: all guest $(BUILD)/tools/godwitctl $(if $(filter debian,$(GUEST)),$(BUILD)/debian/disk.img)
-	$(Q)GUEST=$(GUEST) tools/demo
+demo: all guest $(BUILD)/tools/godwitctl $(if $(filter debian,$(GUEST))$(STORAGE),$(BUILD)/debian/disk.img)
+	$(Q)GUEST=$(GUEST) STORAGE=$(STORAGE) tools/demo
 $(BUILD)/debian/disk.img: tools/mkdebian $(shell find tests/guest/debian -type f) | $(DEPS)/ready.mk
 	$(Q)tools/mkdebian $(@D)
 bench: all guest

@@ -47,6 +47,7 @@ struct mig_blackout {
 /* Of disks that move along.  Bytes. */
 struct mig_disk_stats {
     uint64_t total, done; /* as the source says */
+    uint64_t sync_us;
     uint64_t requests;
     uint64_t written, zeroed; /* that requests cover */
     uint64_t wire;            /* share of bytes_tx */

@@ -203,7 +203,7 @@ static void tx_on_accept(struct mig_tx *m, struct rd *r)
     if (mig_id_get(r, &id) || !mig_id_eq(&id, &m->id) || m->state != MIG_TX_VALIDATE || m->sub != TX_WAIT_ACK)
         tx_peer_broke(m, HV_E_PROTO, "ACCEPT");
     else if (m->disks.n)
-        tx_goto(m, MIG_TX_DISKS, TX_SEND);
+        tx_disks_begin(m);
     else
         tx_precopy_begin(m);
 }

@@ -30,6 +30,12 @@ bool tx_disks_init(struct mig_tx *m)
     return m->disks.data;
 }
 
+void tx_disks_begin(struct mig_tx *m)
+{
+    m->disks.us0 = m->now;
+    tx_goto(m, MIG_TX_DISKS, TX_SEND);
+}
+
 void tx_disks_fini(struct mig_tx *m)
 {
     if (m->disks.data)
@@ -123,6 +129,7 @@ struct mig_wait tx_disks_wait(struct mig_tx *m, bool sent)
     bool ready = m->ops->disks_ready(m->ctx, &p);
     m->st.disks.total = p.total;
     m->st.disks.done = p.done;
+    m->st.disks.sync_us = m->now - m->disks.us0;
     if (ready)
         tx_precopy_begin(m);
     bool full = mig_fifo_free(&m->io.out) < MIG_DISK_REC_MAX + MIG_RESERVE;

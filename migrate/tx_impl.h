@@ -22,6 +22,7 @@ struct tx_disks {
     unsigned n;       /* disks that move along */
     uint8_t *data;    /* owned, MIG_DISK_DATA_MAX, if there are any */
     uint64_t number;  /* of the last DISK */
+    uint64_t us0;     /* when copying began */
     unsigned pending; /* sent, and not answered */
     struct {
         uint64_t number; /* 0: free */
@@ -105,6 +106,8 @@ void tx_goto(struct mig_tx *m, enum mig_tx_state s, enum tx_sub sub);
 /* tx_disks.c */
 /** The offer is written: memory for the disks that move along.  False: there is none. */
 bool tx_disks_init(struct mig_tx *m);
+/* The destination has accepted. */
+void tx_disks_begin(struct mig_tx *m);
 void tx_disks_fini(struct mig_tx *m);
 /** Put the requests that there is room for, a few each time.  True: some.  No batch is open in the queue. */
 bool tx_disks_send(struct mig_tx *m);

@@ -674,10 +674,13 @@ unsigned tx_percent(const struct mig_tx *m)
     return d->total ? (unsigned)(MIN(d->done, d->total) * DISKS_PERCENT / d->total) : 0;
 }
 
-/* Until the stop: the rest of this round at its own pace.  Later rounds are shorter and are not guessed. */
+/* Until the stop: the rest of the disks, or of this round, at its own pace.  What comes later is not guessed. */
 static uint64_t tx_eta_us(const struct mig_tx *m)
 {
+    const struct mig_disk_stats *d = &m->st.disks;
     uint64_t us = m->now - m->round_us0;
+    if (m->state == MIG_TX_DISKS)
+        return d->sync_us < 100000 || !d->done ? 0 : d->sync_us * (d->total - MIN(d->done, d->total)) / d->done;
     bool sends = m->state == MIG_TX_PRECOPY || (m->opts.stop_first && m->state == MIG_TX_STOPPED && m->sub == TX_SEND);
     if (!sends || !m->cursor || us < 100000)
         return 0;
@@ -701,6 +704,8 @@ void mig_tx_stats(const struct mig_tx *m, struct mig_stats *out)
     out->bytes_plain = m->enc.bytes_plain;
     out->hash_bytes = m->store.seg_bytes;
     out->eta_us = tx_eta_us(m);
+    if (m->state == MIG_TX_DISKS && m->st.disks.sync_us)
+        out->bytes_per_s = m->st.disks.wire * 1000000 / m->st.disks.sync_us;
     if (m->state == MIG_TX_PRECOPY && m->sub == TX_SEND) {
         out->remaining_pages = m->round_left;
         out->remaining_bytes = m->round_left * m->bytes_per_page;

@@ -54,7 +54,7 @@ def contents(name):
 class Client:
     """The machine outside: logged in, fetching, and later pinging."""
 
-    def __init__(self):
+    def __init__(self, rate=RATE):
         self.ssh = outside.Ssh(ADDRESS, guest_file("client_key"), guest_file("known_hosts"))
         began = time.monotonic()
         self.session = outside.Session(self.ssh)
@@ -67,7 +67,7 @@ class Client:
         if not facts.endswith("running"):
             raise Failure("systemd is not content with the guest, see above")
         self.rounds = self.work()
-        self.fetch = outside.Fetch(ADDRESS, FILE_PORT, RATE)
+        self.fetch = outside.Fetch(ADDRESS, FILE_PORT, rate)
         tell("   and it began to fetch a file of 32 MiB over another TCP connection")
 
     def ask(self, line):
@@ -119,28 +119,30 @@ def pinged(what, act):
     return result, {"what": what, "waits_ms": waits.longest_ms, **pings.end()}
 
 
-def there_and_back(a, b, client):
+def there_and_back(a, b, client, mover):
+    """mover(src, dst): moves the guest, and returns the report."""
     _, calm = pinged("no move", lambda: None)
-    moves, columns = [], [{**calm, "blackout": "-"}]
+    moves, columns = [], [{**calm, "blackout": "-", "report": None}]
     for src, dst in ((a, b), (b, a)):
         had = client.fetch.bytes
-        report, column = pinged(f"{src.name} -> {dst.name}", lambda src=src, dst=dst: move("debian", src, dst))
+        report, column = pinged(f"{src.name} -> {dst.name}", lambda src=src, dst=dst: mover(src, dst))
         if client.fetch.done or client.fetch.bytes == had:
             raise Failure("the TCP transfer did not go on during the move, so it proves nothing: " +
                           ("it was over" if client.fetch.done else "no byte came"))
         moves.append((column["what"], report))
-        columns.append({**column, "blackout": f"{report.number('blackout_ms'):.1f} ms"})
+        columns.append({**column, "blackout": f"{report.number('blackout_ms'):.1f} ms", "report": report})
     return moves, columns
 
 
-def show(columns, counts, size):
+def show(columns, counts, size, more=()):
+    """more: further rows, (title, format)"""
     gap = outside.longest_gap([t for t, _ in counts])
     tell(f"\n   SSH session      alive: one session over both moves, {len(counts)} counts, none missing, longest pause "
          f"{gap * 1000:.0f} ms (100 ms are the rule)")
     tell(f"   TCP transfer     complete: {size} bytes in one connection, SHA-256 matches")
     rows = [("", "{what}"), ("pings lost", "{lost} of {sent}"), ("longest silence", "{silence_ms:.0f} ms"),
             ("guest blackout", "{blackout}"),
-            ("this machine", "{waits_ms:.0f} ms")]
+            *more, ("this machine", "{waits_ms:.0f} ms")]
     for title, cell in rows:
         tell(f"   {title:<16} " + "".join(f"{cell.format(**c):<18}" for c in columns).rstrip())
     tell("   (this machine: for how long it let a thread of the emulators wait for a CPU, at most)")
@@ -163,7 +165,7 @@ def demo():
     start(a)
     step(f"A client outside: this machine, {outside.ADDRESS} on that network")
     client = Client()
-    moves, columns = there_and_back(a, b, client)
+    moves, columns = there_and_back(a, b, client, lambda src, dst: move("debian", src, dst))
     step("What the client outside saw")
     show(columns, *client.prove())
     client.session.end()

@@ -68,6 +68,21 @@ static void put_estimate(struct json *o, const struct move_estimate *e)
     json_end(o);
 }
 
+/* Of disks that move along. */
+static void put_moving_disks(struct json *o, const struct mig_disk_stats *d)
+{
+    if (!d->total)
+        return;
+    json_object(o, "disks");
+    json_num(o, "bytes", d->total);
+    json_num(o, "done_bytes", d->done);
+    json_num(o, "us", d->sync_us);
+    json_num(o, "written_bytes", d->written);
+    json_num(o, "zero_bytes", d->zeroed);
+    json_num(o, "wire_bytes", d->wire);
+    json_end(o);
+}
+
 static void put_job(struct json *o, const struct job *j)
 {
     const struct mig_stats *s = &j->stats;
@@ -100,6 +115,7 @@ static void put_job(struct json *o, const struct job *j)
     json_num(o, "throttle_percent", s->throttle);
     json_num(o, "wire_bytes", j->wire_bytes);
     json_num(o, "blackout_us", s->blackout.total);
+    put_moving_disks(o, &s->disks);
     if (j->state != JOB_FAILED)
         return;
     json_object(o, "error");

@@ -134,7 +134,8 @@ const struct openapi_schema openapi_schemas[] = {
               "transfer_type:live|quick|paused|cold disk_transfer:none|shared|copied "
               "queue_position:n waits_for?:s phase:s why_peer?:s route:s percent:n round:n age_us:n waited_us:n "
               "elapsed_us:n eta_us:n bytes_per_s:n dirty_pages_per_s:n remaining_bytes:n throttle_percent:n "
-              "wire_bytes:n blackout_us:n error?:MoveError" },
+              "wire_bytes:n blackout_us:n disks?:MoveDisks error?:MoveError" },
+    { "MoveDisks", "bytes:n done_bytes:n us:n written_bytes:n zero_bytes:n wire_bytes:n" },
     { "MoveError", "code:s message:s" },
     { "MoveReport", "+Move options:MoveOptions connect_us:n blackout:Blackout pages:MovePages stream_bytes:MoveBytes "
                     "rounds:[Round]" },

@@ -18,6 +18,12 @@ void migration_progress(const struct job *j, char *line, size_t len)
                  j->text[0] ? "; " : "", j->text);
         return;
     }
+    if (s->disks.total && !s->round) {
+        snprintf(line, len, "%s -> %s: %s %lu of %lu MiB %u%% %lu.%lu MB/s eta %lu.%lu s", j->guest, j->peer, s->phase,
+                 s->disks.done / MIB, s->disks.total / MIB, s->percent, FMT_TENTHS(s->bytes_per_s, 1000000),
+                 FMT_TENTHS(s->eta_us, 1000000));
+        return;
+    }
     snprintf(line, len, "%s -> %s: %s round %u %u%% %lu.%lu MB/s dirty %lu pages/s%s eta %lu.%lu s", j->guest, j->peer,
              s->phase, s->round, s->percent, FMT_TENTHS(s->bytes_per_s, 1000000), s->dirty_pages_per_s,
              s->throttle ? " throttled" : "", FMT_TENTHS(s->eta_us, 1000000));
@@ -75,6 +81,9 @@ void migration_report(const struct job *j, struct printer *out)
     print_line(out, "wire_bytes: %lu", j->wire_bytes);
     print_line(out, "stream_bytes: %lu (lz4 %lu, raw %lu, delta %lu, rest %lu)", s->bytes_tx, s->bytes_full_lz4,
                s->bytes_full_raw, s->bytes_delta, s->bytes_meta);
+    if (s->disks.total)
+        print_line(out, "disk_bytes: %lu (written %lu, zeroes %lu, on the wire %lu), in_sync_ms: %lu", s->disks.total,
+                   s->disks.written, s->disks.zeroed, s->disks.wire, s->disks.sync_us / 1000);
     print_line(out, "rounds: %u", s->n_rounds);
     print_line(out, "pages_zero: %lu", s->pages.zero);
     print_line(out, "pages_lz4: %lu", s->pages.full_lz4);

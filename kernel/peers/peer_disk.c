@@ -5,33 +5,28 @@
  * answers does not matter: a mirror has no two writes under way that overlap, and flushes after its writes.  done() is
  * called from poll() alone.
  *
- * A mirror gives up a disk that does not answer for 3 s.  Here pages may go before a request, and the link may be slow.
- * So a request is told as old only PATIENCE_US after it came, or after the last answer.  A destination that makes no
- * progress at all is the engine's business. */
+ * Pages may go before a request, and the link may be slow: PEER_DISK_STALL_US is for the mirror.  A destination that
+ * makes no progress at all is the engine's business. */
 #include "kernel/peers/peer_disk.h"
 
 #include <stdio.h>
 #include <string.h>
-#include "kernel/host/clock.h"
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 
-#define REQUESTS    64u
-#define PATIENCE_US 7000000u
+#define REQUESTS 64u
 
 struct peer_req {
     struct disk_req *r; /* NULL: free */
     uint64_t sent;      /* bytes in pieces that were sent */
     unsigned pieces;    /* of these, not answered */
     bool whole;         /* nothing more is to be sent */
-    uint64_t since_us;
 };
 struct peer_disk {
     struct disk disk;
     struct peer_disk **owner; /* borrowed */
     unsigned number;
     bool failed;
-    uint64_t answer_us; /* when the last answer came */
     struct peer_req req[REQUESTS];
     uint64_t order[REQUESTS], last_order; /* pieces go in the order of requests */
 };
@@ -49,7 +44,7 @@ static enum disk_status peer_disk_submit(struct disk *d, struct disk_req *r)
     while (i < REQUESTS && p->req[i].r)
         i++;
     ASSERT(i < REQUESTS);
-    p->req[i] = (struct peer_req){ .r = r, .since_us = MAX(clock_us(), 1u) };
+    p->req[i] = (struct peer_req){ .r = r };
     p->order[i] = ++p->last_order;
     return DISK_PENDING;
 }
@@ -58,7 +53,6 @@ static bool peer_disk_poll(struct disk *d)
 {
     struct peer_disk *p = peer_disk_from(d);
     bool moved = false;
-    uint64_t oldest = 0;
     for (unsigned i = 0; i < REQUESTS; i++) {
         struct peer_req *q = &p->req[i];
         if (q->r && (p->failed || (q->whole && !q->pieces))) {
@@ -66,12 +60,8 @@ static bool peer_disk_poll(struct disk *d)
             q->r = NULL;
             r->done(r, p->failed ? DISK_ERROR : DISK_OK);
             moved = true;
-        } else if (q->r && (!oldest || q->since_us < oldest)) {
-            oldest = q->since_us;
         }
     }
-    uint64_t told = MAX(oldest, p->answer_us) + PATIENCE_US;
-    d->oldest_us = oldest && told < clock_us() ? told : 0;
     return moved;
 }
 
@@ -146,7 +136,6 @@ void peer_disk_done(struct peer_disk *p, uint64_t tag)
         return;
     ASSERT(p->req[tag].r && p->req[tag].pieces);
     p->req[tag].pieces--;
-    p->answer_us = clock_us();
 }
 
 bool peer_disk_idle(const struct peer_disk *p)

@@ -639,8 +639,8 @@ static void mirror_opening_step(struct mirror *m)
 /* Once the guest waits for `to`, it may not be slow to answer. */
 static void stall_check(struct mirror *m)
 {
-    if (m->phase == MIRRORING && m->n_pending[true] && clock_us() - m->to_done_us > MIRROR_STALL_US)
-        mirror_fail(m, "%s has not answered for %u s%s%s", m->to->name, MIRROR_STALL_US / 1000000,
+    if (m->phase == MIRRORING && m->n_pending[true] && clock_us() - m->to_done_us > m->opts.stall_us)
+        mirror_fail(m, "%s has not answered for %lu s%s%s", m->to->name, m->opts.stall_us / 1000000,
                     m->to->lost_us ? ": " : "", m->to->lost_us ? m->to->why : "");
 }
 
@@ -759,6 +759,8 @@ enum hv_err mirror_open(struct disk *from, struct disk *to, const struct mirror_
     if (!m)
         return REFUSE(HV_E_NOMEM, "no memory to copy the disk %s", from->name);
     *m = (struct mirror){ .from = from, .to = to, .opts = *o, .rate_us = clock_us() };
+    if (!o->stall_us)
+        m->opts.stall_us = MIRROR_STALL_US;
     m->n_grains = (from->info.bytes + MIRROR_GRAIN - 1) / MIRROR_GRAIN;
     m->todo = mem_alloc(bitmap_bytes(m));
     m->touched = mem_alloc(bitmap_bytes(m));

@@ -16,8 +16,9 @@
 
 struct mirror;
 struct mirror_opts {
-    uint64_t rate;   /* bytes per second that the copy may read from `from`; 0: no limit */
-    bool to_is_zero; /* all of `to` reads as zeroes: what is zero is not written there */
+    uint64_t rate;     /* bytes per second that the copy may read from `from`; 0: no limit */
+    bool to_is_zero;   /* all of `to` reads as zeroes: what is zero is not written there */
+    uint64_t stall_us; /* instead of MIRROR_STALL_US; 0: that */
     /* mirror_disk() was closed, and with it both disks: m is no more; or NULL */
     void (*gone)(void *ctx);
     void *ctx;

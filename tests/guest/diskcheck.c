@@ -2,11 +2,12 @@
  * tests/guest/diskcheck.c - writes and reads a disk for ever, remembers what each block must contain, and verifies it
  * on request.
  *
- * usage: diskcheck DEVICE MIB        prints "DISK begun" when the first writes are flushed.  SIGTERM: flush,
+ * usage: diskcheck DEVICE MIB [PER_S]   prints "DISK begun" when the first writes are flushed.  SIGTERM: flush,
  *                                    read everything back, print
  *     DISK ok writes=W reads=R flushes=F slowest_ms=M bad=0 sum=S holds=H          (or "DISK FAILED ...")
  * and end.  SIGUSR1: the same (H counts these), but pause instead of ending; continue at the next SIGUSR1.
  *
+ * PER_S: like a database, first write every block, then so many a second.  DEVICE may be a file of MIB.
  * Blocks of 16 KiB, picked at random, are written without the page cache; every 8 writes a flush.  Each sector of a
  * block holds a mark, the block's number, the write's number, the sector's number, and then the low byte of the write's
  * number.  So anybody who has the disk's file can verify it as well.  A block that was never written is not checked.
@@ -108,6 +109,17 @@ static void write_one(uint64_t block)
     }
 }
 
+/* Every block, in large pieces. */
+static void write_all(void)
+{
+    for (uint64_t b = 0; b < n_blocks; b += PIECE_BLOCKS) {
+        for (uint64_t i = 0; i < PIECE_BLOCKS; i++)
+            fill(buf + i * BLOCK, b + i, last[b + i] = ++n_writes);
+        if (pwrite(fd, buf, PIECE_BLOCKS * BLOCK, (off_t)(b * BLOCK)) != PIECE_BLOCKS * BLOCK)
+            failed("write", b);
+    }
+}
+
 static void timed(void (*request)(uint64_t block), uint64_t block)
 {
     uint64_t before = clock_ns(CLOCK_MONOTONIC);
@@ -153,10 +165,10 @@ static void work(void)
 
 int diskcheck_main(int argc, char **argv)
 {
-    n_blocks = argc == 3 ? strtoul(argv[2], NULL, 10) * (1 << 20) / BLOCK : 0;
+    n_blocks = argc == 3 || argc == 4 ? strtoul(argv[2], NULL, 10) * (1 << 20) / BLOCK : 0;
     fd = n_blocks ? open(argv[1], O_RDWR | O_DIRECT) : -1;
     if (fd < 0) {
-        fprintf(stderr, "usage: diskcheck DEVICE MIB\n");
+        fprintf(stderr, "usage: diskcheck DEVICE MIB [PER_S]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -165,8 +177,14 @@ int diskcheck_main(int argc, char **argv)
     last = calloc(n_blocks, sizeof(*last));
     buf = aligned_alloc(4096, PIECE_BLOCKS * BLOCK);
     want = aligned_alloc(4096, BLOCK);
-    while (!stop && n_bad < 100)
+    unsigned per_s = argc == 4 ? (unsigned)atoi(argv[3]) : 0;
+    if (per_s)
+        write_all();
+    while (!stop && n_bad < 100) {
         work();
+        if (per_s)
+            usleep(1000000 / per_s);
+    }
     report();
     return n_bad != 0;
 }

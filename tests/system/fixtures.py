@@ -150,8 +150,8 @@ class Clients:
             with open(self.config(name), "w", encoding="utf-8") as f:
                 f.write(f"[client]\nname = {name}\nkey = {name}.key.pem\ncert = {name}.crt.pem\n")
                 for host in hosts:
-                    f.write(f"[host {host.name}]\naddress = 127.0.0.1\nport = {host.api_port}\nfingerprint = "
-                            f"{fingerprint(host.name)}\n")
+                    f.write(f"[host {host.name}]\naddress = {host.api_address}\nport = {host.api_port}\n"
+                            f"fingerprint = {fingerprint(host.name)}\n")
 
     def pem(self, name, kind):
         return os.path.join(self.folder, f"{name}.{kind}.pem")
@@ -177,7 +177,7 @@ class Clients:
         says."""
         run = subprocess.run(["curl", "-sS", "-m", str(20 * SLOWNESS), "-w", "\n%{http_code}", "--cacert",
                               self.pem(host.name, "crt"),
-                              "--connect-to", f"{host.name}:7443:127.0.0.1:{host.api_port}",
+                              "--connect-to", f"{host.name}:7443:{host.api_address}:{host.api_port}",
                               *(["--cert", self.pem(who, "crt"), "--key", self.pem(who, "key")] if who else []),
                               *more, f"https://{host.name}:7443{path}"], capture_output=True, text=True, check=False)
         body, _, status = run.stdout.rpartition("\n")

@@ -380,8 +380,8 @@ class Host:
 
     vms        {name: vm(...)}           peers   names of hosts that it knows, or {name: {key: value}} to lie about one
     host_keys  further keys of [host]    conf    the whole configuration file instead
-    clients    {name: role}: who may use the management interface, which is at 127.0.0.1:api_port of this machine if the
-               link is a Lan
+    clients    {name: role}: who may use the management interface, which is at api_address:api_port of this machine if
+               the link is a Lan or an outside.Bridge
     cpus, memory_mib, nic, extra (QEMU arguments), reboot (allow a reset), files {name on ESP: path}, pcap (packet
     dump),
     efi       another godwit.efi than the one of this tree
@@ -446,6 +446,10 @@ class Host:
         if wait:
             self.wait_prompt()
         return self
+
+    @property
+    def api_address(self):
+        return self.link.ways_in[self.name].rpartition(":")[0]
 
     @property
     def api_port(self):

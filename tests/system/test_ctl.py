@@ -133,7 +133,7 @@ class FakeHost:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.server.handle_error = lambda *_: None              # a client that goes away
-        self.api_port = self.server.server_address[1]
+        self.api_address, self.api_port = self.server.server_address
         self.clients = beside.clients if beside else Clients([self])
         if beside:
             with open(self.clients.config("operator"), "a", encoding="utf-8") as f:
@@ -751,6 +751,10 @@ def test_progress_fits():
         a.answers["GET /v1/migrations/1"] = moving(2, round=1, bytes_per_s=0, dirty_pages_per_s=0, eta_us=0)
         bars = drawn(on_terminal(a, 120, "migration", "watch", "a/1")[1])
         assert all(f"– {unit}" in bars[0] for unit in ("MB/s", "pages/s", "s")), bars
+        disks = {"bytes": 1 << 30, "done_bytes": 412 << 20}
+        a.answers["GET /v1/migrations/1"] = moving(2, phase="DISKS", round=0, percent=28, disks=disks)
+        bars = drawn(on_terminal(a, 80, "migration", "watch", "a/1")[1])
+        assert " 28% disks 412 of 1024 MiB, 1234.6 MB/s, eta 5 s" in bars[0] and "[==" in bars[0], bars
         a.answers["GET /v1/migrations/1"] = moving(3)
         out, err = a.ctl("migration", "watch", "a/1")
         assert "\033" not in out + err and "\r" not in out + err and err.count("web -> b [") == 1, (out, err)

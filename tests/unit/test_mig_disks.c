@@ -28,6 +28,7 @@ static void test_moves(void **s)
         run(&w);
         assert_moved(&w);
         mig_tx_stats(w.tx, &st);
+        assert_true(st.disks.sync_us > 0 && st.disks.sync_us < st.rounds[0].start_us);
         assert_true(w.a.disks.writes > 0 && st.disks.requests >= w.a.disks.n * 11);
         assert_int_equal(st.disks.total, w.a.disks.n * DISK_BYTES);
         assert_int_equal(st.disks.done, st.disks.total);

@@ -427,6 +427,27 @@ static void test_a_failing_side(void **state)
     }
 }
 
+/* Some sides need longer, and say so. */
+static void test_a_slow_link_is_no_stall(void **state)
+{
+    (void)state;
+    struct mirror_opts o = { .stall_us = 3 * MIRROR_STALL_US, .gone = gone, .ctx = &m };
+    assert_int_equal(mirror_open(&side[0].disk, &side[1].disk, &o, &m, WHY(why)), HV_OK);
+    now_disk = mirror_disk(m);
+    until_sync(0);
+    side[1].stalls = true;
+    us_per_turn = 10000;
+    assert_non_null(ask(DISK_WRITE, 0, 2 * BLOCK));
+    for (uint64_t since = now_us; now_us - since < 2 * MIRROR_STALL_US;)
+        turn();
+    assert_int_equal(n_busy(), 1);
+    side[1].stalls = false;
+    drain();
+    assert_false(mirror_failed(m, WHY(why)));
+    assert_int_equal(n_errors, 0);
+    end(true);
+}
+
 static void test_a_stall_is_not_the_guests(void **state)
 {
     (void)state;
@@ -592,6 +613,7 @@ int main(void)
         T(test_a_busy_guest),
         T(test_a_hostile_guest),
         T(test_a_failing_side),
+        T(test_a_slow_link_is_no_stall),
         T(test_a_stall_is_not_the_guests),
         T(test_from_stalls),
         T(test_committed),

@@ -52,7 +52,14 @@ static void move_figures(char *out, size_t len, const json_t *j, uint64_t eta_us
 {
     char speed[24], dirty[24], eta[24], stage[80], parts[3][96] = { "", "", "" };
     uint64_t bytes = get_num(j, "bytes_per_s"), pages = get_num(j, "dirty_pages_per_s"), round = get_num(j, "round");
-    snprintf(stage, sizeof(stage), " %.40s round %lu,", get_str(j, "phase"), round);
+    const json_t *disks = json_object_get(j, "disks");
+    if (disks && !round) {
+        snprintf(stage, sizeof(stage), " disks %lu of %lu MiB,", get_num(disks, "done_bytes") >> 20,
+                 get_num(disks, "bytes") >> 20);
+        less = less ? less : 1; /* memory's dirty rate is not known yet */
+    } else {
+        snprintf(stage, sizeof(stage), " %.40s round %lu,", get_str(j, "phase"), round);
+    }
     if (less < 2)
         snprintf(parts[0], sizeof(parts[0]), "%s", stage);
     if (less < 3)
@@ -449,6 +456,8 @@ static void show_job(const json_t *j)
         printf("error: %s\n", get_str(json_object_get(j, "error"), "message"));
     print_summary(get_str(j, "host"), j);
     show_parts("blackout", json_object_get(j, "blackout"));
+    if (json_object_get(j, "disks"))
+        show_parts("disks", json_object_get(j, "disks"));
     show_parts("pages", json_object_get(j, "pages"));
     show_parts("stream bytes", json_object_get(j, "stream_bytes"));
     show_rounds(j);
