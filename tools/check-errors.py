@@ -22,11 +22,11 @@ ELSEWHERE = os.path.join(ROOT, "tests", "errors-elsewhere.txt")
 CALLS = r"\b(?:(?:tx_fail|rx_fail|tx_doubt|[tr]x_peer_broke|mig_reason_add|stream_fail|why_say|REFUSE|" \
         r"link_failed|reply_failed|job_end|dial_note|ask_dead|BAD|EXAMINE_BAD|identity_fail|shutdown_abandon|" \
         r"save_fail|restore_fail)\s*\(|" \
-        r"snprintf\((?:s->text|c->reasons|text|t->reason|vm->crash_reason|g->why_not|s->why|r\.why),)"
+        r"snprintf\((?:s->text|c->reasons|text|d->trouble|t->reason|vm->crash_reason|g->why_not|s->why|r\.why),)"
 FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_travel.c", "kernel/vm/boot_image.h",
          "kernel/peers/choose.c",
          "kernel/core/cpu_baseline.c", "kernel/core/cpuid.c", "kernel/peers/dial.c", "kernel/vm/elf_boot.c",
-         "kernel/peers/evacuate.c", "kernel/peers/kind.c",
+         "kernel/peers/evacuate.c", "kernel/peers/kind.c", "kernel/peers/arrive_disks.c", "kernel/peers/leave_disks.c",
          "kernel/vm/linux_boot.c", "kernel/peers/migration.c", "kernel/peers/migration_in.c",
          "kernel/peers/migration_out.c", "kernel/peers/start.c", "kernel/peers/save.c", "kernel/peers/restore.c",
          "kernel/store/saved.c",

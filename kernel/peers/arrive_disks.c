@@ -9,7 +9,8 @@
  * guest whose disk is not whole does not come: it could read there what others left.
  *
  * A volume that is being made when the guest is dropped goes on, and is deleted then.  The data of a write stay with
- * the engine until the disk is done with them, or closed. */
+ * the engine until the disk is done with them, or closed.  A guest that arrives stopped has no disks open: its volumes
+ * are open here, until it is this host's or dropped. */
 #include "kernel/peers/arrive_disks.h"
 
 #include <stdio.h>
@@ -30,6 +31,7 @@ struct arrive_disk {
     uint64_t *missing, n_missing; /* owned, missing_bytes(): grains that the source has not written; their number */
     bool begun, over;
     enum hv_err err;
+    struct disk *disk; /* owned: of a guest that arrives stopped; NULL: not open, or its guest's */
     struct arrive_disks *all;
 };
 struct arrive_slot {
@@ -41,7 +43,7 @@ struct arrive_disks {
     struct mig_id id;
     char guest[CONFIG_NAME_LEN], peer[CONFIG_NAME_LEN];
     struct move_write making;
-    bool dropped;
+    bool dropped, stopped; /* stopped: the guest arrives so */
     char text[300];
     unsigned n;
     struct arrive_disk d[CONFIG_MAX_DISKS];
@@ -105,6 +107,7 @@ static void store_check(const struct vm_offer *o, const struct lvm_group *g, rea
 
 void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx)
 {
+    char text[100];
     const struct lvm_group *seen = NULL;
     for (unsigned i = 0; i < o->config.n_disks; i++) {
         if (o->config.disk[i].kind != DISK_ON_LV)
@@ -112,6 +115,11 @@ void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx)
         if (!registry_present()) {
             add(ctx, "the guest brings disks, and this host has no store to put them in: `store create` makes one");
             return;
+        }
+        if (o->disk[i].read_only) {
+            snprintf(text, sizeof(text), "its disk vd%c is read-only, and a volume that is made for it would not be",
+                     'a' + i);
+            add(ctx, text);
         }
         const struct lvm_group *g = store_for(o->config.disk[i].lv.vg);
         if (g != seen)
@@ -157,6 +165,7 @@ enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id
     if (!a)
         return REFUSE(HV_E_NOMEM, "no memory for the guest's disks");
     a->id = *id;
+    a->stopped = o->stopped;
     snprintf(a->guest, sizeof(a->guest), "%s", o->config.name);
     snprintf(a->peer, sizeof(a->peer), "%s", peer);
     for (unsigned i = 0; i < o->config.n_disks; i++) {
@@ -240,9 +249,11 @@ enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_M
     }
     for (unsigned i = 0; all && i < a->n; i++) {
         struct arrive_disk *k = &a->d[i];
-        enum hv_err e = disk[k->index] ? HV_OK : lv_disk_open_own(k->group, k->name, &disk[k->index], why);
+        struct disk **out = a->stopped ? &k->disk : &disk[k->index];
+        enum hv_err e = *out ? HV_OK : lv_disk_open_own(k->group, k->name, out, why);
         if (e)
             return e;
+        all = !k->disk || k->disk->known || k->disk->ops->poll(k->disk);
     }
     return all ? HV_OK : HV_E_AGAIN;
 }
@@ -279,6 +290,11 @@ static void grains_written(struct arrive_disk *k, const struct mig_disk_req *r)
     }
 }
 
+static struct disk *arrive_disk_of(const struct arrive_disks *a, unsigned i, const struct vm *vm)
+{
+    return a->stopped ? a->d[i].disk : vm->disks.d[a->d[i].index].disk;
+}
+
 enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot, const struct mig_disk_req *r,
                               const void *data)
 {
@@ -286,7 +302,7 @@ enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned sl
         [MIG_DISK_WRITE] = DISK_WRITE, [MIG_DISK_ZEROES] = DISK_ZEROES, [MIG_DISK_FLUSH] = DISK_FLUSH
     };
     struct arrive_slot *s = &a->slot[slot];
-    struct disk *d = vm->disks.d[a->d[r->disk].index].disk;
+    struct disk *d = arrive_disk_of(a, r->disk, vm);
     uint64_t bytes = a->d[r->disk].bytes;
     if (r->offset > bytes || r->len > bytes - r->offset || r->offset % d->info.block || r->len % d->info.block)
         return HV_FAIL(HV_E_PROTO);
@@ -307,6 +323,9 @@ enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned sl
 
 enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct why *why)
 {
+    for (unsigned i = 0; i < a->n; i++)
+        if (a->d[i].disk)
+            (void)a->d[i].disk->ops->poll(a->d[i].disk);
     switch (a->slot[slot].status) {
     case DISK_OK:      return HV_OK;
     case DISK_PENDING: return HV_E_AGAIN;
@@ -327,8 +346,18 @@ enum hv_err arrive_disks_whole(const struct arrive_disks *a, struct why *why)
 
 /* ---- ends ---- */
 
+static void arrive_disks_close(struct arrive_disks *a)
+{
+    for (unsigned i = 0; i < a->n; i++) {
+        if (a->d[i].disk)
+            a->d[i].disk->ops->close(a->d[i].disk);
+        a->d[i].disk = NULL;
+    }
+}
+
 void arrive_disks_keep(struct arrive_disks *a)
 {
+    arrive_disks_close(a);
     for (unsigned i = 0; i < a->n; i++) {
         struct lvm_group *g = lvm_group_find(a->d[i].group);
         if (g)
@@ -342,6 +371,7 @@ void arrive_disks_keep(struct arrive_disks *a)
 void arrive_disks_drop(struct arrive_disks *a)
 {
     a->dropped = true;
+    arrive_disks_close(a);
     move_record_unmade(a->guest, &a->id, a->peer);
     dropped_free(a);
 }

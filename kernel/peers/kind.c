@@ -84,7 +84,9 @@ enum hv_err move_kind_of(const struct vm *vm, const struct move_options *o, stru
     if (vm_state(vm) == VM_STOPPED) {
         enum hv_err e = cold_kind(vm, o, why);
         out->how = MOVE_COLD;
-        return e ? e : disks_kind(vm, false, &out->disks, why);
+        if (!e)
+            e = disks_kind(vm, true, &out->disks, why);
+        return e ? e : vm_disk_check(&vm->config, why);
     }
     if (!vm_may_move(vm)) {
         char waits[200];

@@ -7,8 +7,8 @@
  *   live            runs while its memory is sent              --live, or nothing
  *   quick           is stopped before its first page is sent   --quick, --paused
  *   paused          stands still, as an operator paused it     its state; --live: in rounds, --quick: in the handoff
- *   cold            is stopped, and stays so: its definition   its state, or --cold
- *                   and boot files move
+ *   cold            is stopped, and stays so: its definition,  its state, or --cold
+ *                   boot files and volumes move
  *
  * Service pCPU only. */
 #ifndef GODWIT_KERNEL_PEERS_KIND_H
@@ -31,7 +31,7 @@ struct move_kind {
 
 /** The kind of a move of vm with options o, now.  HV_E_BUSY: no guest in that state moves.  HV_E_UNSUPP: a disk of it
  *  stays, or the kind that o asks for does not fit.  HV_E_EXIST: this is only the definition of a guest that has left.
- *  why: cause and fix. */
+ *  Of a stopped guest also the errors of lv_disk_check().  why: cause and fix. */
 HV_MUST_CHECK enum hv_err move_kind_of(const struct vm *vm, const struct move_options *o, struct move_kind *out,
                                        struct why *why);
 /** The words of the management interface: "live", "shared", ... */

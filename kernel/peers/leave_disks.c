@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/peers/leave_disks.c - see leave_disks.h.
  *
- *   begin   the disks are named
- *   ready   each is held for a moment, and exchanged for a mirror; true once all are in sync
+ *   begin   the volumes are named
+ *   ready   each disk is held for a moment, and exchanged for a mirror; true once all are in sync
  *   undo    the copies are ended; each disk is held again, and exchanged for the volume alone
  *   left    the guest has closed its mirrors, which closed both halves
  *
  * A guest that stops meanwhile closes its mirrors as well; `gone` says so.  While a mirror is there, so is the guest.
+ *
+ * Volumes of a stopped guest are opened here, and so are their mirrors, which nobody writes to.
+ *
  * The volumes are deleted only after RUNNING, and never by a host that does not know it: after a power cut they
  * stay. */
 #include "kernel/peers/leave_disks.h"
@@ -17,6 +20,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/peers/move_volume.h"
 #include "kernel/peers/peer_disk.h"
+#include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm.h"
 #include "kernel/store/mirror.h"
 #include "kernel/vm/vm_disk.h"
@@ -24,21 +28,34 @@
 
 struct leave_disk {
     unsigned index;         /* of the guest's disks */
+    struct disk *from;      /* owned: the volume of a stopped guest, until m owns it; NULL: none */
     struct mirror *m;       /* owned by the guest's disk; NULL: not yet, or no more */
     struct peer_disk *peer; /* owned by m, or by nobody yet */
     bool holding, mirrored; /* vm_disk_hold() was called, and not ended; the mirror was put there */
-    char group[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
+    char group[LVM_NAME_LEN], name[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
 };
 struct leave_disks {
     struct leave_disks *next; /* of those that are undone */
     struct vm *vm;            /* borrowed: valid while the move has the guest, or a mirror is there */
     char guest[CONFIG_NAME_LEN], peer[CONFIG_NAME_LEN], trouble[400];
     uint64_t rate;
+    bool cold; /* the guest is stopped */
     unsigned n;
     struct leave_disk d[MIG_DISKS_MAX];
 };
 static struct leave_disks *undone; /* owned */
 _Static_assert(CONFIG_MAX_DISKS <= MIG_DISKS_MAX, "all may move along");
+
+static void leave_disk_add(struct leave_disks *d, unsigned index, const struct lv_config *c)
+{
+    struct lvm_group *g = lvm_group_find(c->vg);
+    const struct lvm_lv *lv = g ? lvm_lv_find(&g->vg, c->lv) : NULL;
+    struct leave_disk *k = &d->d[d->n++];
+    k->index = index;
+    snprintf(k->group, sizeof(k->group), "%s", c->vg);
+    snprintf(k->name, sizeof(k->name), "%s", c->lv);
+    snprintf(k->uuid, sizeof(k->uuid), "%s", lv ? lv->uuid : "");
+}
 
 enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, struct leave_disks **out)
 {
@@ -53,19 +70,15 @@ enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, st
         return HV_FAIL(HV_E_NOMEM);
     d->vm = vm;
     d->rate = rate;
+    d->cold = !vm_is_built(vm);
     snprintf(d->guest, sizeof(d->guest), "%s", vm->config.name);
     snprintf(d->peer, sizeof(d->peer), "%s", peer);
     for (unsigned i = 0; i < vm->config.n_disks; i++) {
-        const struct disk_config *c = &vm->config.disk[i];
-        struct lvm_group *g = c->kind == DISK_ON_LV ? lvm_group_find(c->lv.vg) : NULL;
-        const struct lvm_lv *lv = g ? lvm_lv_find(&g->vg, c->lv.lv) : NULL;
-        if (c->kind != DISK_ON_LV)
+        if (vm->config.disk[i].kind != DISK_ON_LV)
             continue;
-        struct leave_disk *k = &d->d[d->n++];
-        k->index = i;
-        snprintf(k->group, sizeof(k->group), "%s", c->lv.vg);
-        snprintf(k->uuid, sizeof(k->uuid), "%s", lv ? lv->uuid : "");
-        vm_disk_moving_set(vm, i, true);
+        leave_disk_add(d, i, &vm->config.disk[i].lv);
+        if (!d->cold)
+            vm_disk_moving_set(vm, i, true);
     }
     return HV_OK;
 }
@@ -74,23 +87,37 @@ unsigned leave_disks_count(const struct leave_disks *d) { return d ? d->n : 0; }
 
 static void leave_disk_gone(void *ctx) { ((struct leave_disk *)ctx)->m = NULL; }
 
+/* What is to be copied: the guest's disk, held and drained; or the volume of a stopped one, open.  NULL: not yet, or
+ * trouble says why not. */
+static struct disk *leave_disk_from(struct leave_disks *d, struct leave_disk *k)
+{
+    if (!d->cold) {
+        k->holding = true;
+        return vm_disk_hold(d->vm, k->index) ? d->vm->disks.d[k->index].disk : NULL;
+    }
+    if (!k->from && lv_disk_open(k->group, k->name, &k->from, WHY(d->trouble)))
+        return NULL;
+    (void)k->from->ops->poll(k->from);
+    return k->from->known ? k->from : NULL;
+}
+
 /* Put a mirror before a disk.  False: its requests are not drained yet, or it failed and trouble says why. */
 static bool leave_disk_mirror(struct leave_disks *d, unsigned i)
 {
     struct leave_disk *k = &d->d[i];
-    struct disk *from = d->vm->disks.d[k->index].disk;
-    if (k->mirrored)
-        return true;
-    k->holding = true;
-    if (!vm_disk_hold(d->vm, k->index))
-        return false;
+    struct disk *from = k->mirrored ? NULL : leave_disk_from(d, k);
+    if (!from)
+        return k->mirrored;
     struct mirror_opts o = { .rate = d->rate, .stall_us = PEER_DISK_STALL_US, .gone = leave_disk_gone, .ctx = k };
     enum hv_err e = peer_disk_open(i, d->peer, &from->info, &k->peer);
     if (e)
         snprintf(d->trouble, sizeof(d->trouble), "no memory on this host to copy its disks");
     else if ((e = mirror_open(from, peer_disk_of(k->peer), &o, &k->m, WHY(d->trouble))))
         peer_disk_of(k->peer)->ops->close(peer_disk_of(k->peer));
-    (void)vm_disk_swap(d->vm, k->index, e ? from : mirror_disk(k->m));
+    if (!d->cold)
+        (void)vm_disk_swap(d->vm, k->index, e ? from : mirror_disk(k->m));
+    else if (!e)
+        k->from = NULL;
     k->holding = false;
     k->mirrored = !e;
     return !e;
@@ -106,6 +133,8 @@ bool leave_disks_ready(struct leave_disks *d, struct mig_disk_progress *p)
             ready = false;
             continue;
         }
+        if (d->cold)
+            (void)mirror_disk(k->m)->ops->poll(mirror_disk(k->m));
         struct mirror_stats st = mirror_stats(k->m);
         p->total += st.bytes;
         p->done += st.bytes - MIN(st.left, st.bytes);
@@ -153,9 +182,22 @@ const char *leave_disks_trouble(struct leave_disks *d)
 
 /* ---- ends ---- */
 
+/* Close what is open of a stopped guest's volume. */
+static void leave_disk_close(struct leave_disk *k)
+{
+    struct disk *open = k->m ? mirror_disk(k->m) : k->from;
+    k->from = NULL;
+    if (open)
+        open->ops->close(open);
+}
+
 /* True: the guest has its disk as it was, or there is no guest. */
 static bool leave_disk_undo(struct leave_disks *d, struct leave_disk *k)
 {
+    if (d->cold) {
+        leave_disk_close(k);
+        return true;
+    }
     bool there = k->m || (vm_find(d->guest) == d->vm && d->vm->disks.d[k->index].disk);
     if (!there)
         return true;
@@ -219,6 +261,8 @@ static bool others(const struct leave_disks *d, const struct leave_disk *k)
 void leave_disks_left(struct leave_disks *d, bool keep)
 {
     for (unsigned i = 0; i < d->n; i++) {
+        if (d->cold)
+            leave_disk_close(&d->d[i]);
         ASSERT(!d->d[i].m);
         if (!keep && d->d[i].uuid[0] && !others(d, &d->d[i]))
             move_volume_delete(d->d[i].group, d->d[i].uuid);

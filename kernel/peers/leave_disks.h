@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/peers/leave_disks.h - a guest's volumes that move along with it, at the source: each is given a mirror to a
- * disk at the destination (peer_disk.h), until the guest has gone or the move has failed.  Service pCPU only. */
+ * disk at the destination (peer_disk.h), until the guest has gone or the move has failed.  The guest may be stopped: it
+ * stays so, and its volumes are open here meanwhile.  Service pCPU only. */
 #ifndef GODWIT_KERNEL_PEERS_LEAVE_DISKS_H
 #define GODWIT_KERNEL_PEERS_LEAVE_DISKS_H
 

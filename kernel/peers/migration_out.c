@@ -239,7 +239,7 @@ const struct mig_src_ops outgoing_src_ops = {
     .disk_done = src_disk_done,
 };
 
-/* ---- a stopped guest: only its boot files, numbered from 0 on ---- */
+/* ---- a stopped guest: its volumes as above, and its boot files, numbered from 0 on ---- */
 
 static uint64_t cold_n_pages(void *ctx) { return MAX(((struct outgoing *)ctx)->n_boot_pages, 1u); }
 static const void *cold_page(void *ctx, uint64_t i)
@@ -281,6 +281,9 @@ static const struct mig_src_ops cold_ops = {
     .release = src_release,
     .peer_has = src_peer_has,
     .n_disks = src_n_disks,
+    .disks_ready = src_disks_ready,
+    .disk_next = src_disk_next,
+    .disk_done = src_disk_done,
 };
 
 static bool job_is_cold(const struct outgoing *o) { return o->job.kind.how == MOVE_COLD; }

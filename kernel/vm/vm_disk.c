@@ -77,6 +77,13 @@ const char *vm_disk_owner(const char *vg, const char *lv, const char *but)
     return NULL;
 }
 
+static bool volume_is_read_only(const struct lv_config *c)
+{
+    const struct lvm_group *g = lvm_group_find(c->vg);
+    const struct lvm_lv *lv = g ? lvm_lv_find(&g->vg, c->lv) : NULL;
+    return lv && lv->read_only;
+}
+
 const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t len)
 {
     for (unsigned i = 0; i < vm->config.n_disks; i++) {
@@ -87,11 +94,16 @@ const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t le
                      'a' + i);
             return text;
         }
-        if (d->kind != DISK_ON_LV || along)
+        if (d->kind != DISK_ON_LV || (along && !volume_is_read_only(&d->lv)))
             continue;
-        snprintf(text, len,
-                 "its disk is the volume %s/%s of this host: it moves along with a guest that runs, by --with-disks",
-                 d->lv.vg, d->lv.lv);
+        if (along)
+            snprintf(text, len, "its disk vd%c is the read-only volume %s/%s, which does not move along", 'a' + i,
+                     d->lv.vg, d->lv.lv);
+        else
+            snprintf(text, len,
+                     "its disk is the volume %s/%s of this host: it moves along with a guest that runs, by "
+                     "--with-disks",
+                     d->lv.vg, d->lv.lv);
         return text;
     }
     return NULL;

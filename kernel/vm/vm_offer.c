@@ -26,6 +26,7 @@
 #include "kernel/host/x86/fpu.h"
 #include "kernel/lib/log.h"
 #include "kernel/lib/why.h"
+#include "kernel/store/lvm.h"
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/vm_memory.h"
 #include "kernel/vm/vm_state.h"
@@ -102,17 +103,19 @@ static bool offer_text_read(struct rd *r, char *out, size_t cap)
     return true;
 }
 
-static bool offer_name_ok(const char *s)
+static bool offer_chars_ok(const char *s, const char *others)
 {
     if (!*s || *s == '-')
         return false;
     for (; *s; s++) {
         bool letter = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || (*s >= '0' && *s <= '9');
-        if (!letter && *s != '-' && *s != '_' && *s != '.')
+        if (!letter && !strchr(others, *s))
             return false;
     }
     return true;
 }
+static bool offer_name_ok(const char *s) { return offer_chars_ok(s, "-_."); }
+static bool offer_volume_name_ok(const char *s) { return offer_chars_ok(s, "-_.+"); } /* as LVM2 allows */
 
 static const struct nbd_config *first_nbd(const struct vm_config *c)
 {
@@ -127,10 +130,24 @@ static unsigned offer_bits(const struct vm_config *c)
            (c->modules[0] ? OFFER_MODULES : 0u);
 }
 
+/* A volume of a stopped guest is not open. */
+static struct disk_info disk_info_of(const struct vm *vm, unsigned disk)
+{
+    const struct lv_config *c = &vm->config.disk[disk].lv;
+    if (vm->disks.d[disk].disk || vm->config.disk[disk].kind != DISK_ON_LV)
+        return vm->disks.d[disk].disk ? vm->disks.d[disk].disk->info : (struct disk_info){ 0 };
+    const struct lvm_group *g = lvm_group_find(c->vg);
+    const struct lvm_lv *lv = g ? lvm_lv_find(&g->vg, c->lv) : NULL;
+    return (struct disk_info){ .bytes = lv ? lvm_lv_bytes(&g->vg, lv) : 0,
+                               .block = lv ? DISK_SECTOR : 0,
+                               .read_only = lv && lv->read_only,
+                               .flush = true,
+                               .zeroes = true };
+}
+
 static void disk_info_write(struct wr *w, const struct vm *vm, unsigned disk)
 {
-    static const struct disk_info unknown;
-    const struct disk_info *i = vm->disks.d[disk].disk ? &vm->disks.d[disk].disk->info : &unknown;
+    struct disk_info info = disk_info_of(vm, disk), *i = &info;
     wr_u64(w, i->bytes);
     wr_u32(w, i->block);
     wr_u32(w, (i->read_only ? DISK_RO : 0u) | (i->flush ? DISK_FLUSHES_IT : 0u) | (i->discard ? DISK_DISCARDS : 0u) |
@@ -382,12 +399,14 @@ static bool disks_read(struct vm_offer *o, struct rd *r)
 }
 
 /* The volumes, which move along, in the order of the field DISKS, which comes before: of each, size, block size and
- * DISK_* bits as for a disk on a server · store text · volume text. */
+ * DISK_* bits as for a disk on a server · from version 2 on flags u8 (1: this store and name, or none) · store text ·
+ * volume text.  Before version 2 the guest is not stopped. */
+enum { ALONG_CHOSEN = 1 };
 static unsigned along_needs(const struct vm *vm)
 {
     for (unsigned i = 0; i < vm->config.n_disks; i++)
         if (vm->config.disk[i].kind == DISK_ON_LV)
-            return 1;
+            return vm_is_built(vm) ? 1 : 2;
     return 0;
 }
 static void along_write(const struct vm *vm, struct wr *w)
@@ -397,6 +416,8 @@ static void along_write(const struct vm *vm, struct wr *w)
         if (d->kind != DISK_ON_LV)
             continue;
         disk_info_write(w, vm, i);
+        if (w->version > 1)
+            wr_u8(w, 0);
         offer_text_write(w, d->lv.vg);
         offer_text_write(w, d->lv.lv);
     }
@@ -405,9 +426,13 @@ static bool along_read(struct vm_offer *o, struct rd *r)
 {
     for (unsigned i = 0; i < o->config.n_disks; i++) {
         struct disk_config *d = &o->config.disk[i];
-        if (d->kind == DISK_ON_LV &&
-            (!disk_info_parse(r, &o->disk[i]) || !offer_text_read(r, d->lv.vg, sizeof(d->lv.vg)) ||
-             !offer_text_read(r, d->lv.lv, sizeof(d->lv.lv)) || !offer_name_ok(d->lv.lv)))
+        if (d->kind != DISK_ON_LV)
+            continue;
+        bool info = disk_info_parse(r, &o->disk[i]);
+        unsigned flags = r->version > 1 ? rd_u8(r) : 0;
+        o->place_chosen[i] = flags & ALONG_CHOSEN;
+        if (!info || (flags & ~(unsigned)ALONG_CHOSEN) || !offer_text_read(r, d->lv.vg, sizeof(d->lv.vg)) ||
+            !offer_text_read(r, d->lv.lv, sizeof(d->lv.lv)) || !offer_volume_name_ok(d->lv.lv))
             return false;
     }
     return true;
@@ -545,7 +570,7 @@ static enum hv_err offer_fields_parse(struct rd *r, struct vm_offer *o, struct w
             return e;
     }
     for (unsigned i = 0; i < o->config.n_disks; i++)
-        if (o->config.disk[i].kind == DISK_ON_LV && (!o->disk[i].bytes || o->stopped)) /* stopped: has no devices */
+        if (o->config.disk[i].kind == DISK_ON_LV && !o->disk[i].bytes)
             return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", offer_field(OFFER_FIELD_ALONG)->name);
     return r->bad ? REFUSE(HV_E_PROTO, "the offer is cut off or malformed") : HV_OK;
 }

@@ -75,7 +75,7 @@ struct vm;
     X(VCPUS,    0x0108, 1, "more than 8 processors", vcpus) \
     X(AUTOSTART, 0x8109, 1, "autostart",  autostart) \
     X(STOPPED,  0x010c, 1, "moves while stopped", stopped) \
-    X(ALONG,    0x010a, 1, "disks that move along", along)
+    X(ALONG,    0x010a, 2, "disks that move along", along)
 /* clang-format on */
 
 enum vms_section {
@@ -112,6 +112,7 @@ struct vm_offer {
     struct vm_config config;
     unsigned mtu;                            /* of the packets that its card can send where it is; 0: not known */
     struct disk_info disk[CONFIG_MAX_DISKS]; /* of each disk that is not in memory */
+    bool place_chosen[CONFIG_MAX_DISKS];     /* of a volume: nowhere but at config.disk[i].lv */
     bool paused;                             /* an operator paused it: it does not run on arrival */
     bool stopped;                            /* it has no memory and no state; what is below of its processor, and a
                                               * disk's size 0, say nothing */

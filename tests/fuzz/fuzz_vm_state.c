@@ -12,7 +12,7 @@
  *   kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c
  *   kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c
  *   tests/fakes/machine.c tests/fakes/log_quiet.c tests/fakes/page.c
- *   tests/fakes/vm_memory.c */
+ *   tests/fakes/vm_memory.c tests/fakes/lvm.c */
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/dev/vdev_net.h"

@@ -155,17 +155,25 @@ def test_guests_live_here(own):
     while len(home.json("file", "list", "-H", "b")["files"]) < 2:     # b writes them into its store
         assert time.monotonic() < deadline, home.hosts["b"].log()
         time.sleep(0.5)
-    home.define("sleeper", 21, "ram:2M")                        # it has never run
-    assert "transfer type: cold" in home.ctl("vm", "migrate", "sleeper", "--to", "b", "--dry-run")[0]
+    data = random.Random(13).randbytes(4 * MIB)
+    home.ctl("volume", "import", home.file("data.raw", data), "sleep", "--raw", "-H", "a")
+    home.define("sleeper", 21, "lv:godwit/sleep")               # it has never run; its volume moves along
+    said = home.ctl("vm", "migrate", "sleeper", "--to", "b", "--dry-run")[0]
+    assert "transfer type: cold" in said and "copied" in said, said
     said = home.ctl("vm", "migrate", "sleeper", "--to", "b")
     assert "sleeper moved from a to b" in said[0] and "transfer type cold" in said[1], said
     assert [(vm["host"], vm["state"]) for vm in home.json("vm", "list")["vms"] if vm["name"] == "sleeper"] == [
         ("b", "stopped")]
+    assert [v["host"] for v in home.json("volume", "list")["volumes"] if v["name"] == "sleep"] == ["b"]
     want = {**{guest: [("a", "running")] for guest in WEB}, "mover": [("b", "running")]}
     home.wait_where(want)
     home.power_cut()
     home.boot()
     home.wait_where({**want, "sleeper": [("b", "running")]})    # by autostart, there
+    with home.hosts["b"].guest("sleeper") as g:
+        g.ready()
+        text = sh(g, "dd if=/dev/vda bs=1M count=4 iflag=direct 2>/dev/null | sha256sum")
+        assert hashlib.sha256(data).hexdigest() in text, "the volume of a stopped guest is not what it was"
     assert all(vm["host"] == "b" for vm in home.json("vm", "list")["vms"] if vm["name"] == "mover")
     for guest in WEB:
         with home.hosts["a"].guest(guest) as g:

@@ -355,6 +355,12 @@ const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t le
     (void)vm, (void)text, (void)len;
     return NULL;
 }
+static bool volume_in_use;
+enum hv_err vm_disk_check(const struct vm_config *c, struct why *why)
+{
+    (void)c;
+    return volume_in_use ? REFUSE(HV_E_BUSY, "the volume is in use") : HV_OK;
+}
 uint64_t vm_memory_promisable(void) { return promisable; }
 size_t vm_state_max(const struct vm *vm) { return vm ? 1000 : 0; }
 enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len)

@@ -6,7 +6,7 @@
  * and the pool's file. */
 /* unit-sources: kernel/core/cpuid.c kernel/core/cpu_baseline.c kernel/vm/vm_offer.c kernel/vm/vm_knows.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c kernel/lib/print.c
- *   tests/fakes/log.c tests/fakes/page.c tests/fakes/vm_memory.c */
+ *   tests/fakes/log.c tests/fakes/page.c tests/fakes/vm_memory.c tests/fakes/lvm.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -129,6 +129,9 @@ static void test_cold_refused(void **s)
     cpu_ops = NULL;
     assert_string_equal(cold_refused(HV_E_UNSUPP, o), "no virtualization here: the log says why");
     cpu_ops = &some_cpu;
+    volume_in_use = true;
+    assert_string_equal(cold_refused(HV_E_BUSY, o), "the volume is in use");
+    volume_in_use = false;
     here[1].config.n_disks = 1;
     here[1].config.disk[0] = (struct disk_config){ .kind = DISK_IN_RAM, .file = "root.img" };
     assert_non_null(strstr(cold_refused(HV_E_UNSUPP, o), "has the contents of root.img, which stays on this host"));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_vm_disk.c - a guest with several disks: it runs when all answer, and is quiet when all are. */
-/* unit-sources: kernel/vm/vm_disk.c kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c */
+/* unit-sources: kernel/vm/vm_disk.c kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c tests/fakes/lvm.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +14,7 @@
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/nbd.h"
+#include "tests/fakes/lvm.h"
 
 static struct vm vm;
 static uint64_t now_us;
@@ -189,6 +190,12 @@ static void test_a_volume_stays(void **state)
     (void)state;
     assert_non_null(vm_disk_stays(&vm, false, text, sizeof(text)));
     assert_int_equal(vm_disk_check(&vm.config, WHY(why)), HV_OK);
+    assert_null(vm_disk_stays(&vm, true, text, sizeof(text)));
+    fake_group.vg.n_lvs = 1;
+    fake_group.vg.lv[0] = (struct lvm_lv){ .name = "base", .read_only = true };
+    vm.config.disk[2].lv = (struct lv_config){ "godwit", "base" };
+    assert_non_null(strstr(vm_disk_stays(&vm, true, text, sizeof(text)),
+                           "its disk vdc is the read-only volume godwit/base, which does not move along"));
     memcpy(vm.config.disk[2].lv.lv, "gone", 5);
     assert_int_equal(vm_disk_check(&vm.config, WHY(why)), HV_E_NOENT);
     vm.config.disk[2].kind = DISK_ON_NBD;

@@ -8,7 +8,7 @@
  *   kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c
  *   kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c
  *   kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c
- *   tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vm_memory.c */
+ *   tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vm_memory.c tests/fakes/lvm.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,6 +20,7 @@
 #include "kernel/core/tsc_scale.h"
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
+#include "tests/fakes/lvm.h"
 #include "tests/fakes/machine.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/vm_memory.h"
@@ -891,6 +892,37 @@ static void test_offer_of_a_stopped_guest(void **unused)
     end();
 }
 
+/* Its volumes move along, too; they are not open.  A host of before does not know that. */
+static void test_offer_of_a_stopped_guest_with_volumes(void **unused)
+{
+    (void)unused;
+    static struct vm_knows k;
+    static struct vm_offer o;
+    struct vm stopped = { .config = { .name = "test", .n_cpus = 1, .memory_bytes = GIB, .pin = -1, .n_disks = 2 } };
+    stopped.config.disk[0] = (struct disk_config){ .kind = DISK_IN_RAM, .bytes = 2 * MIB };
+    stopped.config.disk[1] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "godwit", "db+1" } };
+    fake_group.vg.n_lvs = 1;
+    fake_group.vg.lv[0] = (struct lvm_lv){ .name = "db+1", .extents = 3 };
+    k = *machine_knows();
+    for (unsigned i = 0; i < k.n; i++)
+        if (k.part[i].id == OFFER_FIELD_ALONG)
+            k.part[i].version = 1;
+    assert_int_equal(vm_knows_check(&k, &stopped, WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "disks that move along"));
+    assert_int_equal(vm_offer_write(&stopped, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+    assert_true(o.stopped && o.disk[1].bytes == 12 * MIB && !o.disk[1].read_only && !o.place_chosen[1]);
+    assert_true(!strcmp(o.config.disk[1].lv.vg, "godwit") && !strcmp(o.config.disk[1].lv.lv, "db+1"));
+    fake_group.vg.lv[0].read_only = true;
+    assert_int_equal(vm_offer_write(&stopped, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+    assert_true(o.disk[1].read_only);
+    fake_group.vg.n_lvs = 0; /* a volume that is gone has no size */
+    assert_int_equal(vm_offer_write(&stopped, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
+    assert_string_equal(why, "the offer's field disks that move along is malformed");
+}
+
 static void test_knows_as_bytes(void **unused)
 {
     (void)unused;
@@ -924,6 +956,7 @@ int main(void)
         cmocka_unit_test(test_fields_from_the_future),
         cmocka_unit_test(test_offer_of_a_paused_guest),
         cmocka_unit_test(test_offer_of_a_stopped_guest),
+        cmocka_unit_test(test_offer_of_a_stopped_guest_with_volumes),
         cmocka_unit_test(test_knows_as_bytes),
         cmocka_unit_test(test_time_goes_on),
         cmocka_unit_test(test_other_frequency),

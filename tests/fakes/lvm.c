@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fakes/lvm.c - see lvm.h. */
+#include "tests/fakes/lvm.h"
+
+#include <string.h>
+
+struct lvm_group fake_group = { .vg.name = "godwit", .vg.extent_bytes = 4 * MIB };
+
+struct lvm_group *lvm_group_find(const char *name) { return strcmp(name, fake_group.vg.name) ? NULL : &fake_group; }
+
+const struct lvm_lv *lvm_lv_find(const struct lvm_vg *vg, const char *name)
+{
+    for (unsigned i = 0; i < vg->n_lvs; i++)
+        if (!strcmp(vg->lv[i].name, name))
+            return &vg->lv[i];
+    return NULL;
+}
+
+uint64_t lvm_lv_bytes(const struct lvm_vg *vg, const struct lvm_lv *lv) { return lv->extents * vg->extent_bytes; }

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/fakes/lvm.h - a host with one store, "godwit", whose volumes the test names. */
+#ifndef GODWIT_TESTS_FAKES_LVM_H
+#define GODWIT_TESTS_FAKES_LVM_H
+
+#include "kernel/store/lvm.h"
+
+/** The store's volumes: n_lvs of them, with name, read_only and extents (of 4 MiB). */
+extern struct lvm_group fake_group;
+
+#endif

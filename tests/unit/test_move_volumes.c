@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* unit-sources: kernel/store/snapshot.c kernel/store/snapshot_disk.c kernel/store/snapshot_origin.c
+ *   kernel/store/snapshot_grow.c kernel/store/snapshot_make.c kernel/store/snapshot_revert.c kernel/store/lvm_text.c
+ *   kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c kernel/store/lvm_change.c
+ *   kernel/store/lv_disk.c kernel/store/block_zero.c kernel/store/volume.c kernel/store/mirror.c
+ *   kernel/peers/leave_disks.c kernel/peers/arrive_disks.c kernel/peers/peer_disk.c kernel/peers/move_volume.c
+ *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c
+ *   tests/fakes/power_cut.c tests/fakes/registry.c */
+/* unit-deps: bearssl */
+/* tests/unit/test_move_volumes.c - volumes that move along with a stopped guest, from the disk of one end to that of
+ * the other: both ends are real and share a store here, the engine between them is a loop. */
+#include <cmocka.h>
+#include <stdlib.h>
+#include "kernel/peers/arrive_disks.h"
+#include "kernel/peers/leave_disks.h"
+#include "kernel/peers/move_record.h"
+#include "kernel/peers/move_volume.h"
+#include "kernel/store/lv_disk.h"
+#include "kernel/vm/vm_disk.h"
+#include "kernel/vm/vm_manage.h"
+#include "tests/fakes/registry.h"
+#include "tests/unit/store_fixture.h"
+
+#define EXTENT (4 * MIB)
+
+static struct vm guest, arrived;
+static struct leave_disks *leave;
+static struct arrive_disks *arrive;
+static struct vm_offer offer;
+static struct { /* requests that are with the destination; disk data NULL: free */
+    uint8_t *data;
+    struct mig_disk_req r;
+} slots[MIG_DISK_WINDOW];
+static enum { NOTHING, MAKING, MADE, UNMADE } record;
+static const char *owner; /* of every volume, beside the guest */
+
+struct vm *vm_find(const char *name) { return strcmp(name, "g") ? NULL : &guest; }
+const char *vm_disk_owner(const char *vg, const char *lv, const char *but)
+{
+    (void)vg, (void)lv;
+    assert_string_equal(but, "g");
+    return owner;
+}
+bool vm_disk_hold(struct vm *vm, unsigned i) { return vm == NULL && i; }
+uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk) { return vm && i && disk; }
+void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving)
+{
+    (void)vm, (void)i, (void)moving;
+    fail(); /* there is nothing to mark in a stopped guest */
+}
+enum hv_err move_record_making(const char *g, const struct mig_id *id, const char *peer, struct move_write *w,
+                               struct why *out)
+{
+    (void)g, (void)id, (void)peer, (void)w, (void)out;
+    record = MAKING;
+    return HV_OK;
+}
+static bool registry_fails;
+bool move_write_done(const struct move_write *w, bool *failed) { return w && !(*failed = registry_fails); }
+void move_record_made(const struct mig_id *id) { record = id ? MADE : NOTHING; }
+void move_record_unmade(const char *g, const struct mig_id *id, const char *peer)
+{
+    record = g && id && peer ? UNMADE : NOTHING;
+}
+void move_record_id(const struct mig_id *id, char out[33]) { snprintf(out, 33, "%032x", id->b[0]); }
+enum move_fate move_record_fate(const char *id) { return id ? MOVE_FATE_NONE : MOVE_FATE_ENDED; }
+static const char *group = "vg0"; /* of the registry */
+const char *registry_group(void) { return group; }
+
+static void turn(void)
+{
+    now_us += 1000;
+    (void)volume_step();
+    (void)move_volume_step();
+    (void)lvm_step();
+    (void)blockdev_step();
+    (void)leave_disks_step();
+    lv_disk_step();
+}
+
+static void created(void *ctx, enum hv_err e, const char *text)
+{
+    (void)text;
+    assert_int_equal(e, HV_OK);
+    *(bool *)ctx = true;
+}
+static void progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
+
+static void volume_do(const char *delete, const char *create)
+{
+    bool done = false;
+    struct store_watch w = { progress, created, &done };
+    struct lvm_group *g = lvm_group_find("vg0");
+    assert_int_equal(delete ? volume_delete(g, delete, &w, WHY(why)) : volume_create(g, create, EXTENT, &w, WHY(why)),
+                     HV_OK);
+    while (!done)
+        turn();
+}
+
+static uint8_t *bytes_of(const char *name) { return (uint8_t *)(uintptr_t)volume_bytes(name); }
+
+static int set_up(void **state)
+{
+    (void)state;
+    power_disks_remove();
+    groups_forget();
+    fake_registry_reset();
+    disk_add();
+    volume_do("web", NULL);
+    volume_do(NULL, "root");
+    volume_do(NULL, "data");
+    for (unsigned i = 0; i < 20; i++)
+        memset(bytes_of("root") + (size_t)rand() % 64 * 65536, rand(), 65536);
+    memset(bytes_of("data") + EXTENT - 4096, 0x5a, 4096);
+    owner = NULL;
+    record = NOTHING;
+    guest = (struct vm){ .config = { .name = "g", .n_disks = 3 } };
+    const char *names[] = { "root", "", "data" };
+    for (unsigned i = 0; i < 3; i++) {
+        guest.config.disk[i].kind = names[i][0] ? DISK_ON_LV : DISK_IN_RAM;
+        snprintf(guest.config.disk[i].lv.vg, CONFIG_LV_NAME_LEN, "vg0");
+        snprintf(guest.config.disk[i].lv.lv, CONFIG_LV_NAME_LEN, "%s", names[i]);
+        offer.disk[i] = (struct disk_info){ .bytes = EXTENT, .block = 512 };
+    }
+    offer.config = guest.config;
+    offer.stopped = true;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2000; i++)
+        turn();
+    power_disks_remove();
+    groups_forget();
+    return 0;
+}
+
+static void admit(void)
+{
+    struct disk *disks[CONFIG_MAX_DISKS] = { NULL };
+    struct mig_id id = { { 7 } };
+    enum hv_err e = HV_E_AGAIN;
+    assert_int_equal(arrive_disks_begin(&offer, &id, "b", &arrive, WHY(why)), HV_OK);
+    for (unsigned i = 0; i < 20000 && e == HV_E_AGAIN; i++, turn())
+        e = arrive_disks_make(arrive, disks, WHY(why));
+    assert_int_equal(e, HV_OK);
+    assert_null(disks[0]); /* a stopped guest has no disks open */
+    assert_int_equal(arrive_disks_count(arrive), 2);
+    assert_int_equal(record, MAKING);
+    arrived = (struct vm){ .config = offer.config };
+    arrive_disks_name(arrive, &arrived.config);
+}
+
+/* What the engine does in one turn. */
+static void carry(void)
+{
+    for (unsigned i = 0; i < MIG_DISK_WINDOW; i++) {
+        uint8_t *data = slots[i].data ? NULL : malloc(MIG_DISK_DATA_MAX);
+        if (data && leave_disks_next(leave, &slots[i].r, data)) {
+            slots[i].data = data;
+            assert_int_equal(arrive_disk_write(arrive, &arrived, i, &slots[i].r, data), HV_OK);
+        } else {
+            free(data);
+        }
+        enum hv_err e = slots[i].data ? arrive_disk_written(arrive, i, WHY(why)) : HV_E_AGAIN;
+        assert_true(e == HV_OK || e == HV_E_AGAIN);
+        if (e)
+            continue;
+        leave_disks_done(leave, slots[i].r.disk, slots[i].r.tag);
+        free(slots[i].data);
+        slots[i].data = NULL;
+    }
+}
+
+static void slots_forget(void)
+{
+    for (unsigned i = 0; i < MIG_DISK_WINDOW; i++) {
+        free(slots[i].data);
+        slots[i].data = NULL;
+    }
+}
+
+/* Copy until all is equal, or for so many turns. */
+static void copy(unsigned turns)
+{
+    struct mig_disk_progress p;
+    bool ready = false;
+    assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
+    assert_int_equal(leave_disks_count(leave), 2);
+    for (unsigned i = 0; !ready && i < turns; i++, turn()) {
+        ready = leave_disks_ready(leave, &p);
+        assert_null(leave_disks_trouble(leave));
+        carry();
+    }
+    if (turns < 10000)
+        return;
+    assert_true(ready && leave_disks_quiet(leave));
+    assert_true(p.done == p.total && p.total == 2 * EXTENT);
+}
+
+static void test_cold(void **state)
+{
+    (void)state;
+    char root[SHA256_TEXT_LEN], data[SHA256_TEXT_LEN], is[SHA256_TEXT_LEN];
+    hash_of(volume_bytes("root"), EXTENT, root);
+    hash_of(volume_bytes("data"), EXTENT, data);
+    admit();
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_E_PROTO);
+    assert_string_equal(why, "the source has not written 4096 KiB of its disk vda");
+    copy(100000);
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_OK);
+    assert_string_equal(arrived.config.disk[0].lv.lv, "root.2"); /* the names are in use, here */
+    assert_string_equal(arrived.config.disk[2].lv.lv, "data.2");
+    arrive_disks_keep(arrive);
+    assert_int_equal(record, MADE);
+    leave_disks_left(leave, false);
+    for (unsigned i = 0; i < 5000; i++)
+        turn();
+    assert_true(!volume("root") && !volume("data"));
+    hash_of(volume_bytes("root.2"), EXTENT, is);
+    assert_string_equal(is, root);
+    hash_of(volume_bytes("data.2"), EXTENT, is);
+    assert_string_equal(is, data);
+    assert_null(lvm_lv_tag(volume("root.2"), MOVE_TAG));
+}
+
+/* The move fails, at any time: the source's volumes are as they were and may be used, the others are gone. */
+static void test_cold_ends(void **state)
+{
+    for (unsigned turns = 0; turns < 60; turns += turns < 8 ? 1 : 13) {
+        (void)tear_down(state);
+        (void)set_up(state);
+        admit();
+        copy(turns);
+        leave_disks_undo(leave, "cancelled");
+        slots_forget();
+        arrive_disks_drop(arrive);
+        assert_int_equal(record, UNMADE);
+        for (unsigned i = 0; i < 5000; i++)
+            turn();
+        assert_true(!volume("root.2") && !volume("data.2"));
+        assert_true(volume("root") && volume("data"));
+        assert_int_equal(lv_disk_check("vg0", "root", WHY(why)), HV_OK);
+    }
+}
+
+static void test_keep(void **state)
+{
+    (void)state;
+    admit();
+    copy(100000);
+    arrive_disks_keep(arrive);
+    leave_disks_left(leave, true);
+    for (unsigned i = 0; i < 5000; i++)
+        turn();
+    assert_true(volume("root") && volume("root.2"));
+}
+
+/* The volume is opened by another meanwhile: said, and nothing is lost. */
+static void test_in_use(void **state)
+{
+    (void)state;
+    struct disk *d;
+    struct mig_disk_progress p;
+    assert_int_equal(lv_disk_open("vg0", "root", &d, WHY(why)), HV_OK);
+    assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
+    assert_false(leave_disks_ready(leave, &p));
+    assert_non_null(strstr(leave_disks_trouble(leave), "the volume vg0/root is in use"));
+    leave_disks_undo(leave, "it failed");
+    d->ops->close(d);
+}
+
+/* A disk fails: the destination's, the source's. */
+static void test_disk_fails(void **state)
+{
+    (void)state;
+    struct disk *disks[CONFIG_MAX_DISKS] = { NULL };
+    struct mig_disk_progress p;
+    struct mig_disk_req r = { .op = MIG_DISK_WRITE, .len = 4096 };
+    static uint8_t data[4096];
+    admit();
+    power_disks[0].fails = true;
+    assert_int_equal(arrive_disk_write(arrive, &arrived, 3, &r, data), HV_OK);
+    for (unsigned i = 0; i < 100 && arrive_disk_written(arrive, 3, WHY(why)) == HV_E_AGAIN; i++)
+        turn();
+    assert_string_equal(why, "the disk of the store has failed: look at the log there");
+    r.offset = EXTENT;
+    assert_int_equal(arrive_disk_write(arrive, &arrived, 3, &r, data), HV_E_PROTO);
+    assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
+    for (unsigned i = 0; i < 100 && !leave_disks_trouble(leave); i++, turn())
+        assert_false(leave_disks_ready(leave, &p));
+    assert_string_equal(leave_disks_trouble(leave), "its disk vda cannot be copied: vg0/root cannot be read at byte 0");
+    power_disks[0].fails = false;
+    leave_disks_undo(leave, "it failed");
+    arrive_disks_drop(arrive);
+    registry_fails = true;
+    assert_int_equal(arrive_disks_begin(&offer, &(struct mig_id){ { 8 } }, "b", &arrive, WHY(why)), HV_OK);
+    assert_int_equal(arrive_disks_make(arrive, disks, WHY(why)), HV_E_IO);
+    assert_non_null(strstr(why, "the registry cannot be written: "));
+    arrive_disks_drop(arrive);
+    registry_fails = false;
+}
+
+/* ---- what is refused before anything is made ---- */
+
+static char reasons[2000];
+static void reason_add(void *ctx, const char *text)
+{
+    (void)ctx;
+    snprintf(reasons + strlen(reasons), sizeof(reasons) - strlen(reasons), "%s\n", text);
+}
+static const char *reasons_now(void)
+{
+    reasons[0] = '\0';
+    arrive_disks_check(&offer, reason_add, NULL);
+    return reasons;
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    assert_string_equal(reasons_now(), "");
+    offer.disk[2].read_only = true;
+    assert_string_equal(reasons_now(), "its disk vdc is read-only, and a volume that is made for it would not be\n");
+    offer.disk[2] = (struct disk_info){ .bytes = 90 * MIB, .block = 512 };
+    assert_non_null(strstr(reasons_now(), "the guest's disks need 96 MiB in the store vg0 here, where "));
+    struct lvm_group *g = lvm_group_find("vg0");
+    g->vg.frozen = "it is exported";
+    assert_non_null(strstr(reasons_now(), "no volume can be made in the store vg0 here: the volume group vg0 can"));
+    g->vg.frozen = NULL;
+    memset(g->vg.name, 'n', 70);
+    group = g->vg.name;
+    assert_non_null(strstr(reasons_now(), "nnn is too long for a definition"));
+    memcpy(g->vg.name, "vg0", 4);
+    group = "vg0";
+    fake_registry_there = false;
+    assert_string_equal(reasons_now(), "the guest brings disks, and this host has no store to put them in: "
+                                       "`store create` makes one\n");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_cold, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_cold_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_keep, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_in_use, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_disk_fails, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
