@@ -113,9 +113,10 @@ static const struct command {
       "the guest goes on)", "vm save web\nvm save db --to godwit/db-monday --live", cmd_vm_save },
     { { "vm", "save-cancel" }, 1, 1, "NAME", "", "let a guest that is being saved run on", "vm save-cancel web",
       cmd_vm_save_cancel },
-    { { "vm", "restore" }, 1, 1, "NAME", "again force",
-      "let a saved guest go on, if no peer has it (--again: although it was restored before; --force: without asking the "
-      "peers)", "vm restore web\nvm restore web --host alpha", cmd_vm_restore },
+    { { "vm", "restore" }, 1, 1, "NAME", "from again force",
+      "let a saved guest go on, if no peer has it (--from STORE/VOLUME: from that volume, which may have been imported; "
+      "--again: although it was restored before, or its disks have changed; --force: without asking the peers)",
+      "vm restore web\nvm restore web --host beta --from godwit/web-from-alpha", cmd_vm_restore },
     { { "vm", "inspect" }, 1, 1, "NAME", "", "memory, exits by reason, registers", "vm inspect web", cmd_vm_inspect },
     { { "vm", "console" }, 1, 1, "NAME", "print send",
       "serial console of a guest; Ctrl-] leaves it (--print: recent output; --send LINE: type a line)",
@@ -378,7 +379,7 @@ enum {
     OPT_DEFINITION,
     OPT_OVERWRITE
 };
-enum { OPT_TO = 256, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
+enum { OPT_TO = 256, OPT_FROM, OPT_DETACH, OPT_SVG, OPT_FINGERPRINT, OPT_HERE, OPT_DISCARD, OPT_PRINT, OPT_SEND };
 static const struct option long_options[] = {
     { "host", required_argument, NULL, 'H' },
     { "json", no_argument, NULL, 'j' },
@@ -387,6 +388,7 @@ static const struct option long_options[] = {
     { "yes", no_argument, NULL, 'y' },
     { "help", no_argument, NULL, 'h' },
     { "to", required_argument, NULL, OPT_TO },
+    { "from", required_argument, NULL, OPT_FROM },
     { "detach", no_argument, NULL, OPT_DETACH },
     { "svg", required_argument, NULL, OPT_SVG },
     { "fingerprint", required_argument, NULL, OPT_FINGERPRINT },
@@ -494,6 +496,7 @@ static const char **option_text(int c)
     switch (c) {
     case 'H':             return &options.host;
     case OPT_TO:          return &options.to;
+    case OPT_FROM:        return &options.from;
     case OPT_SVG:         return &options.svg;
     case OPT_FINGERPRINT: return &options.fingerprint;
     case OPT_SEND:        return &options.send;

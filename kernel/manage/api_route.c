@@ -161,7 +161,7 @@ static const struct route routes[] = {
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/save", api_vm_save, "volume live",
       "save a guest in a volume, and stop it; {\"live\": true}: it goes on" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/save/cancel", api_vm_save_cancel, NONE, "the guest runs on" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/restore", api_vm_restore, "again force",
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/restore", api_vm_restore, "again force volume",
       "let a saved guest go on; again: although it has before" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/console", api_vm_console_read, NONE, "output of its console; ?since=BYTE" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/console", api_vm_console_write, RAW, "input for its console, raw" },

@@ -15,17 +15,25 @@ void api_vm_save_cancel(struct api_call *c)
         api_result(c, e, message);
 }
 
+#define VOLUME_LEN (2 * CONFIG_LV_NAME_LEN)
+
+/* The field "volume"; "": there is none.  False: it is wrong, and the answer says so. */
+static bool volume_take(struct api_call *c, char out[VOLUME_LEN])
+{
+    out[0] = '\0';
+    if (json_get_str(&c->in, "volume", out, VOLUME_LEN) != HV_E_INVAL)
+        return true;
+    api_fail(c, HV_E_INVAL, 0, "\"volume\" is STORE/VOLUME, of at most %u bytes", VOLUME_LEN - 1);
+    return false;
+}
+
 void api_vm_save(struct api_call *c)
 {
-    char message[480], to[2 * CONFIG_LV_NAME_LEN] = "";
+    char message[480], to[VOLUME_LEN];
     struct api_job *job;
     bool live;
-    if (!api_take_bool(c, "live", &live))
+    if (!api_take_bool(c, "live", &live) || !volume_take(c, to))
         return;
-    if (json_get_str(&c->in, "volume", to, sizeof(to)) == HV_E_INVAL) {
-        api_fail(c, HV_E_INVAL, 0, "\"volume\" is STORE/VOLUME, of at most %zu bytes", sizeof(to) - 1);
-        return;
-    }
     enum hv_err e = operate_save(c->arg, to, live, c->by, &job, WHY(message));
     if (e)
         api_fail(c, e, e == HV_E_NOENT && vm_find(c->arg) ? 409 : 0, "%s", message);
@@ -35,12 +43,12 @@ void api_vm_save(struct api_call *c)
 
 void api_vm_restore(struct api_call *c)
 {
-    char message[480];
+    char message[480], from[VOLUME_LEN];
     struct api_job *job;
     bool again, force;
-    if (!api_take_bool(c, "again", &again) || !api_take_bool(c, "force", &force))
+    if (!api_take_bool(c, "again", &again) || !api_take_bool(c, "force", &force) || !volume_take(c, from))
         return;
-    enum hv_err e = operate_restore(c->arg, again, force, c->by, &job, WHY(message));
+    enum hv_err e = operate_restore(c->arg, from, again, force, c->by, &job, WHY(message));
     if (e)
         api_fail(c, e, 0, "%s", message);
     else

@@ -11,6 +11,7 @@
 #include "kernel/manage/operate.h"
 #include "kernel/store/disk_look.h"
 #include "kernel/store/lvm_change.h"
+#include "kernel/store/saved.h"
 #include "kernel/store/snapshot_make.h"
 #include "kernel/store/store_create.h"
 #include "kernel/vm/vm_disk.h"
@@ -203,11 +204,14 @@ static const struct lvm_lv *named_free_volume(struct api_call *c, struct lvm_gro
 {
     const struct lvm_lv *lv = named_volume(c, g);
     const char *owner = lv ? vm_disk_owner((*g)->vg.name, lv->name, NULL) : NULL;
-    if (!owner)
-        return lv;
-    api_fail(c, HV_E_BUSY, 0, "%s/%s is a disk of the guest %s; take it out of its definition first", c->arg, c->arg2,
-             owner);
-    return NULL;
+    const char *holder = lv ? saved_disk_holder(lv) : NULL;
+    if (holder)
+        api_fail(c, HV_E_BUSY, 0, "%s/%s is a disk of %s, which is saved: drop what is saved of it first", c->arg,
+                 c->arg2, holder);
+    else if (owner)
+        api_fail(c, HV_E_BUSY, 0, "%s/%s is a disk of the guest %s; take it out of its definition first", c->arg,
+                 c->arg2, owner);
+    return holder || owner ? NULL : lv;
 }
 
 void api_volume_show(struct api_call *c)
@@ -288,7 +292,7 @@ void api_volume_resize(struct api_call *c)
     const struct lvm_lv *lv = named_volume(c, &g);
     if (!lv || !bytes_get(c, &bytes) || !api_take_bool(c, "sure", &sure))
         return;
-    if (bytes < lv->extents * g->vg.extent_bytes && !named_free_volume(c, &g))
+    if ((bytes < lv->extents * g->vg.extent_bytes || saved_disk_holder(lv)) && !named_free_volume(c, &g))
         return;
     struct api_job *j = action_job(c, &watch, "resize volume", c->arg, c->arg2);
     if (j)

@@ -303,12 +303,13 @@ static void cmd_vm_restore(int argc, char **argv)
 {
     char message[480];
     struct api_job *job;
-    bool again = argc > 1 && !strcmp(argv[1], "--again"), force = argc > 1 && !strcmp(argv[argc - 1], "--force");
-    if (argc - 1 != again + force) {
-        print("usage: vm restore NAME [--again] [--force]");
+    bool from = argc > 1 && argv[1][0] != '-', again = argc > 1 + from && !strcmp(argv[1 + from], "--again"),
+         force = argc > 1 && !strcmp(argv[argc - 1], "--force");
+    if (argc - 1 != from + again + force) {
+        print("usage: vm restore NAME [STORE/VOLUME] [--again] [--force]");
         return;
     }
-    enum hv_err e = operate_restore(argv[0], again, force, OPERATE_CONSOLE, &job, WHY(message));
+    enum hv_err e = operate_restore(argv[0], from ? argv[1] : "", again, force, OPERATE_CONSOLE, &job, WHY(message));
     print_begun(e, message, job);
 }
 
@@ -545,7 +546,7 @@ static const struct command {
     { { "vm", "save" }, 1, 3, "NAME [STORE/VOLUME] [--live]", "save a guest and stop it; --live: it goes on",
       cmd_vm_save, true },
     { { "vm", "save-cancel" }, 1, 1, "NAME", "a guest that is being saved runs on", cmd_vm_save_cancel, true },
-    { { "vm", "restore" }, 1, 3, "NAME [--again] [--force]",
+    { { "vm", "restore" }, 1, 4, "NAME [STORE/VOLUME] [--again] [--force]",
       "let a saved guest go on; --again: although it has before; --force: without asking the peers", cmd_vm_restore, true },
     { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect, false },
     { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console, false },

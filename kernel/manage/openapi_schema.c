@@ -204,7 +204,7 @@ const struct openapi_field openapi_fields[] = {
     { "value", "s", "as in godwit.conf" },
     { "verify", "b", "compare hashes of all memory before the handoff" },
     { "vm", "s", "a guest's name" },
-    { "volume", "s", "STORE/VOLUME to save it in" },
+    { "volume", "s", "STORE/VOLUME to save it in, or to restore it from" },
     { NULL, NULL, NULL },
 };
 /* clang-format on */

@@ -44,13 +44,14 @@ HV_MUST_CHECK enum hv_err operate_migrate(const char *vm, const char *to, const 
 HV_MUST_CHECK enum hv_err operate_cancel(const char *vm, const char *by, struct why *why);
 /** Change the limits of vm's move while it runs.  o: the job's options with other limits. */
 HV_MUST_CHECK enum hv_err operate_limits(const char *vm, const struct move_options *o, const char *by, struct why *why);
-/** Save vm in to, "STORE/VOLUME" or "VOLUME", "": where save_place() says; restore it.  HV_OK: *job goes on.  Errors as
+/** Save vm in to, "STORE/VOLUME" or "VOLUME", "": where save_place() says; restore it
+ *  from there.  HV_OK: *job goes on.  Errors as
  *  of save_request() and restore_request(); HV_E_INVAL: to. */
 struct api_job;
 HV_MUST_CHECK enum hv_err operate_save(const char *vm, const char *to, bool live, const char *by, struct api_job **job,
                                        struct why *why);
-HV_MUST_CHECK enum hv_err operate_restore(const char *vm, bool again, bool force, const char *by, struct api_job **job,
-                                          struct why *why);
+HV_MUST_CHECK enum hv_err operate_restore(const char *vm, const char *from, bool again, bool force, const char *by,
+                                          struct api_job **job, struct why *why);
 HV_MUST_CHECK enum hv_err operate_save_cancel(const char *vm, const char *by, struct why *why);
 /** Decide where a guest in doubt lives: the one action that can make two hosts run it.
  *  HV_E_AGAIN: sure is false; why gives what is known about the destination. */

@@ -27,7 +27,7 @@ static enum hv_err place_parse(const char *to, char vg[CONFIG_LV_NAME_LEN], char
     const char *slash = strchr(to, '/'), *volume = slash ? slash + 1 : to;
     size_t n = slash ? (size_t)(slash - to) : 0;
     if (!*volume || strlen(volume) >= CONFIG_LV_NAME_LEN || n >= CONFIG_LV_NAME_LEN || (slash && !n))
-        return REFUSE(HV_E_INVAL, "the volume to save in is named STORE/VOLUME, each of at most %u characters",
+        return REFUSE(HV_E_INVAL, "the volume is named STORE/VOLUME, each of at most %u characters",
                       CONFIG_LV_NAME_LEN - 1);
     if (slash)
         snprintf(vg, CONFIG_LV_NAME_LEN, "%.*s", (int)n, to);
@@ -53,14 +53,23 @@ enum hv_err operate_save(const char *name, const char *to, bool live, const char
                                         why));
 }
 
-enum hv_err operate_restore(const char *name, bool again, bool force, const char *by, struct api_job **job,
-                            struct why *why)
+enum hv_err operate_restore(const char *name, const char *from, bool again, bool force, const char *by,
+                            struct api_job **job, struct why *why)
 {
-    *job = job_begin(by, "restore %s", name);
+    char vg[CONFIG_LV_NAME_LEN] = "", lv[CONFIG_LV_NAME_LEN] = "";
+    struct restore_order o = { .guest = name, .again = again, .force = force };
+    *job = NULL;
+    enum hv_err e = *from ? place_parse(from, vg, lv, why) : HV_OK;
+    if (!e && *from && !*vg)
+        snprintf(vg, sizeof(vg), "%s", save_store());
+    if (e)
+        return e;
+    if (*from)
+        o.vg = vg, o.lv = lv;
+    *job = job_begin(by, "restore %s%s%s", name, *from ? " from " : "", from);
     if (!*job)
         return REFUSE(HV_E_BUSY, JOBS_FULL);
-    return job_settle(job, restore_request(name, again, force,
-                                           &(struct store_watch){ save_on_progress, save_on_done, *job }, why));
+    return job_settle(job, restore_request(&o, &(struct store_watch){ save_on_progress, save_on_done, *job }, why));
 }
 
 enum hv_err operate_save_cancel(const char *name, const char *by, struct why *why)

@@ -9,6 +9,7 @@
 #include "kernel/peers/migration.h"
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/rate.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/vm_knows.h"
 #include "migrate/mig.h"
 
@@ -59,8 +60,10 @@ extern const struct mig_src_ops outgoing_src_ops;
 
 /* A guest that arrives from no peer but from a volume (restore.c). */
 struct incoming_feed {
-    bool again;    /* [in] although its job has ended here already */
-    bool prepared; /* by incoming: all is loaded, and COMMIT may be given */
+    bool again;                  /* [in] whatever its disks have now */
+    const char *guest;           /* [in] that is expected */
+    char disks[SAVED_DISKS_LEN]; /* [in] its volumes then, as in saved.h; "": not known, or none */
+    bool prepared;               /* by incoming: all is loaded, and COMMIT may be given */
     /** Put the next bytes of the stream into buf; 0: none now.  COMMIT, once `prepared`, when it is recorded that the
      *  guest runs here. */
     size_t (*read)(struct incoming_feed *f, void *buf, size_t cap);

@@ -29,6 +29,7 @@
 #include "kernel/peers/stream_io.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
@@ -130,6 +131,15 @@ static void offer_judge(const struct incoming *in, const struct mig_offer *offer
         mig_reason_add(reasons,
                        "host %s has %s already, stopped: `vm undefine %s` there, if the one that moves is right",
                        host_config->host.name, o->config.name, o->config.name);
+    struct saved saved = saved_find(o->config.name);
+    if (saved.state == SAVED_WHOLE && !in->feed)
+        mig_reason_add(reasons,
+                       "host %s has %s already, saved in %s/%s: `volume delete %s/%s` there, if the one that moves is "
+                       "right",
+                       host_config->host.name, o->config.name, saved.group->vg.name, saved.lv->name,
+                       saved.group->vg.name, saved.lv->name);
+    if (in->feed && strcmp(o->config.name, in->feed->guest) != 0)
+        mig_reason_add(reasons, "what is in the volume is the guest %s", o->config.name);
     if (o->stopped && !registry_present())
         mig_reason_add(reasons,
                        "host %s has no store, so it would forget a stopped guest at its next boot: `store create` "
@@ -188,12 +198,34 @@ static bool offer_disk_make(struct incoming *in, const struct mig_offer *offer, 
     return e != HV_E_AGAIN;
 }
 
-/* Open the volume of a guest that was saved here. */
+/* Is the volume the one that the guest had when it was saved, and not kept for another one? */
+static enum hv_err saved_volume_check(const struct incoming_feed *f, const struct lv_config *c, struct why *why)
+{
+    struct lvm_group *g;
+    const struct lvm_lv *lv;
+    enum hv_err e = lvm_volume_find(c->vg, c->lv, &g, &lv, why);
+    const char *holder = e ? NULL : saved_disk_holder(lv);
+    if (e)
+        return e;
+    if (holder && strcmp(holder, f->guest) != 0)
+        return REFUSE(HV_E_BUSY, "its disk %s/%s is one of %s, which is saved as well", c->vg, c->lv, holder);
+    return f->again || !f->disks[0] || saved_has_disk(f->disks, lv)
+               ? HV_OK
+               : REFUSE(HV_E_EXIST,
+                        "its disk %s/%s is another volume than when it was saved, whose contents do not fit its "
+                        "memory; if they do, add --again",
+                        c->vg, c->lv);
+}
+
+/* Open the volume of a guest that was saved. */
 static bool offer_volume_open(struct incoming *in, const struct vm_offer *o, unsigned i, struct mig_reasons *reasons)
 {
     char why[300];
     const struct lv_config *lv = &o->config.disk[i].lv;
-    if (!in->disk[i] && lv_disk_open(lv->vg, lv->lv, &in->disk[i], WHY(why)) != HV_OK)
+    enum hv_err e = in->disk[i] ? HV_OK : saved_volume_check(in->feed, lv, WHY(why));
+    if (!e && !in->disk[i])
+        e = lv_disk_open_kept(lv->vg, lv->lv, &in->disk[i], WHY(why));
+    if (e)
         mig_reason_add(reasons, "%s", why);
     return in->disk[i];
 }

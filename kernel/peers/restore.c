@@ -19,6 +19,7 @@
 #include "kernel/store/disk_flow.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/saved.h"
+#include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_memory.h"
 #include "migrate/wire.h"
@@ -28,7 +29,8 @@ struct restore {
     struct incoming_feed feed;
     enum restore_state state;
     char guest[CONFIG_NAME_LEN];
-    char vg[LVM_NAME_LEN], lv[LVM_NAME_LEN];
+    char vg[LVM_NAME_LEN], lv[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
+    enum saved_state was; /* of the volume; NONE: it says nothing of a guest */
     uint64_t bytes, since_us;
     struct vm *asked; /* owned: the guest, for the question to the peers */
     struct ask *ask;  /* owned; ASK */
@@ -40,6 +42,7 @@ struct restore {
     uint8_t head[MIG_REC_HDR_LEN];
     size_t head_n, head_out;
     uint64_t left;
+    uint64_t end;       /* of the record in hand, bytes from the begin */
     bool begun, commit; /* the preamble is behind; the record in hand is COMMIT */
     struct saved_edit edit;
     struct store_watch watch;
@@ -72,8 +75,11 @@ static void head_take(struct restore *r)
         (void)rd_u32(&in);
         r->left = rd_u64(&in);
     }
+    r->end += sizeof(r->head) + r->left;
+    uint16_t version, min, max;
+    bool bad = !r->begun && mig_preamble_get(&in, &version, &min, &max) == HV_E_PROTO;
     r->begun = true;
-    if (r->left > MIG_REC_LEN_MAX)
+    if (bad || r->left > MIG_REC_LEN_MAX)
         restore_fail(r, HV_E_PROTO, "what is in the volume is no saved guest");
 }
 
@@ -126,18 +132,51 @@ static void feed_end(struct incoming_feed *f, enum hv_err e, const char *text)
 
 /* ---- beginning ---- */
 
-static enum hv_err restore_check(const char *guest, bool again, struct saved *s, struct why *why)
+/* May a guest be restored from a volume, which may have come by an import? */
+static enum hv_err volume_check(const struct restore_order *o, struct saved *s, struct why *why)
 {
+    struct lvm_group *g;
+    const struct lvm_lv *lv;
+    struct saved here = saved_find(o->guest);
+    enum hv_err e = lvm_volume_find(o->vg, o->lv, &g, &lv, why);
+    if (e)
+        return e;
+    *s = saved_of(g, lv);
+    if (here.state == SAVED_WHOLE && here.lv != lv)
+        return REFUSE(HV_E_EXIST, "%s is saved in %s/%s: restore that, or delete it first", o->guest,
+                      here.group->vg.name, here.lv->name);
+    if (saved_tagged(lv))
+        return s->state > SAVED_WRITING && !strcmp(s->guest, o->guest)
+                   ? HV_OK
+                   : REFUSE(HV_E_EXIST, "the volume %s/%s is for another saved guest, or one that is not whole", o->vg,
+                            o->lv);
+    const char *owner = vm_disk_owner(o->vg, o->lv, NULL);
+    s->bytes = lvm_lv_bytes(&g->vg, lv);
+    return owner ? REFUSE(HV_E_BUSY, "the volume %s/%s is a disk of %s", o->vg, o->lv, owner)
+                 : lv_disk_check(o->vg, o->lv, why);
+}
+
+static enum hv_err saved_check(const struct restore_order *o, struct saved *s, struct why *why)
+{
+    *s = saved_find(o->guest);
+    enum hv_err e = o->lv                    ? volume_check(o, s, why)
+                    : s->state != SAVED_NONE ? HV_OK
+                                             : REFUSE(HV_E_NOENT, "%s is not saved on this host", o->guest);
+    return e || s->state != SAVED_USED || o->again
+               ? e
+               : REFUSE(HV_E_EXIST,
+                        "%s has run since it was saved in %s/%s, and its disks may have changed since: they would not "
+                        "fit its memory; if they do, add --again",
+                        o->guest, s->group->vg.name, s->lv->name);
+}
+
+static enum hv_err restore_check(const struct restore_order *o, struct saved *s, struct why *why)
+{
+    const char *guest = o->guest;
     const struct vm *vm = vm_find(guest);
-    *s = saved_find(guest);
-    if (s->state == SAVED_NONE)
-        return REFUSE(HV_E_NOENT, "%s is not saved on this host", guest);
-    if (s->state == SAVED_USED && !again)
-        return REFUSE(HV_E_EXIST,
-                      "%s has run since it was saved in %s/%s, and its disks may have changed since: they would not "
-                      "fit "
-                      "its memory; if they do, add --again",
-                      guest, s->group->vg.name, s->lv->name);
+    enum hv_err e = saved_check(o, s, why);
+    if (e)
+        return e;
     if (vm && vm_state(vm) != VM_STOPPED)
         return REFUSE(HV_E_BUSY, "%s is %s; only a stopped guest can be restored", guest, vm_state_name(vm_state(vm)));
     if (vm && (migration_is_moving(guest) || start_status(vm).state == START_ASKING))
@@ -172,34 +211,66 @@ static void restore_free(struct restore *r)
     mem_free(r, sizeof(*r));
 }
 
-enum hv_err restore_request(const char *guest, bool again, bool force, const struct store_watch *watch, struct why *why)
+static struct restore *restore_new(const struct restore_order *o, const struct saved *s,
+                                   const struct store_watch *watch)
+{
+    struct restore *r = mem_alloc(sizeof(*r));
+    if (!r)
+        return NULL;
+    *r = (struct restore){ .feed = { .again = o->again, .read = feed_read, .gone = feed_gone, .end = feed_end },
+                           .was = s->state,
+                           .bytes = s->bytes,
+                           .since_us = clock_us(),
+                           .watch = *watch };
+    r->feed.guest = r->guest;
+    snprintf(r->feed.disks, sizeof(r->feed.disks), "%s", s->disks ? s->disks : "");
+    snprintf(r->guest, sizeof(r->guest), "%s", o->guest);
+    snprintf(r->vg, sizeof(r->vg), "%s", s->group->vg.name);
+    snprintf(r->lv, sizeof(r->lv), "%s", s->lv->name);
+    snprintf(r->uuid, sizeof(r->uuid), "%s", s->lv->uuid);
+    return r;
+}
+
+static struct restore *restore_find(const char *guest)
+{
+    for (unsigned i = 0; i < RESTORES_MAX; i++)
+        if (restores[i] && !strcmp(restores[i]->guest, guest))
+            return restores[i];
+    return NULL;
+}
+
+enum hv_err restore_request(const struct restore_order *o, const struct store_watch *watch, struct why *why)
 {
     struct saved s;
     unsigned i = 0;
-    enum hv_err e = restore_check(guest, again, &s, why);
+    enum hv_err e = restore_check(o, &s, why);
     if (e)
         return e;
-    while (i < RESTORES_MAX && restores[i] && strcmp(restores[i]->guest, guest) != 0)
+    while (i < RESTORES_MAX && restores[i])
         i++;
-    if (i == RESTORES_MAX || restores[i])
-        return REFUSE(HV_E_BUSY, "%s is being restored already, or %u other guests are, which is the limit", guest,
+    if (i == RESTORES_MAX || restore_find(o->guest))
+        return REFUSE(HV_E_BUSY, "%s is being restored already, or %u other guests are, which is the limit", o->guest,
                       RESTORES_MAX);
-    struct restore *r = mem_alloc(sizeof(*r));
+    struct restore *r = restore_new(o, &s, watch);
     if (!r)
-        return REFUSE(HV_E_NOMEM, "no memory on this host to restore %s", guest);
-    *r = (struct restore){ .feed = { .again = again, .read = feed_read, .gone = feed_gone, .end = feed_end },
-                           .bytes = s.bytes,
-                           .since_us = clock_us(),
-                           .watch = *watch };
-    snprintf(r->guest, sizeof(r->guest), "%s", guest);
-    snprintf(r->vg, sizeof(r->vg), "%s", s.group->vg.name);
-    snprintf(r->lv, sizeof(r->lv), "%s", s.lv->name);
-    if (host_config->n_peers && !force && ask_peers(r)) {
+        return REFUSE(HV_E_NOMEM, "no memory on this host to restore %s", o->guest);
+    if (host_config->n_peers && !o->force && ask_peers(r)) {
         restore_free(r);
-        return REFUSE(HV_E_NOMEM, "no memory on this host to ask its peers for %s", guest);
+        return REFUSE(HV_E_NOMEM, "no memory on this host to ask its peers for %s", o->guest);
     }
     restores[i] = r;
     return HV_OK;
+}
+
+bool restore_goes_on(const char *guest, enum mig_find *answer, struct mig_id *ticket)
+{
+    const struct restore *r = restore_find(guest);
+    if (!r || r->state == RESTORE_OVER)
+        return false;
+    bool asks = r->state == RESTORE_ASK && r->ask;
+    *answer = !asks ? MIG_F_ARRIVING : r->rule.wanted ? MIG_F_WANTED : MIG_F_NONE;
+    *ticket = r->rule.ticket;
+    return true;
 }
 
 /* ---- going on ---- */
@@ -216,9 +287,9 @@ static void restore_over(struct restore *r, enum hv_err e, const char *text)
 /* Is it still what was asked for?  The volume was not open while the peers were asked. */
 static enum hv_err saved_still(const struct restore *r, struct why *why)
 {
-    struct saved s = saved_find(r->guest);
-    if (s.state == SAVED_NONE || (s.state == SAVED_USED && !r->feed.again) || s.bytes != r->bytes ||
-        strcmp(s.group->vg.name, r->vg) != 0 || strcmp(s.lv->name, r->lv) != 0)
+    struct lvm_group *g = lvm_group_find(r->vg);
+    const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, r->uuid) : NULL;
+    if (!lv || saved_of(g, lv).state != r->was || strcmp(lv->name, r->lv) != 0)
         return REFUSE(HV_E_NOENT, "what was saved of %s was deleted or changed meanwhile", r->guest);
     return HV_OK;
 }
@@ -253,7 +324,7 @@ static void ask_over(struct restore *r, enum hv_err e, unsigned peer)
     if (e == HV_E_EXIST)
         snprintf(text, sizeof(text),
                  "%s is not restored: at %s it is %.150s: a second copy would use the same disks and "
-                 "addresses; stop it there first",
+                 "addresses; stop it there, or drop what is saved there, first",
                  r->guest, name, reply->text);
     else
         snprintf(text, sizeof(text),
@@ -294,7 +365,7 @@ static bool restore_load_step(struct restore *r)
         restore_fail(r, HV_E_SHORT, "what is in the volume ends before the guest does");
     }
     if (r->commit && r->feed.prepared && !r->err) {
-        saved_edit_begin(&r->edit, SAVED_USE, r->vg, r->lv, r->guest, 0);
+        saved_edit_begin(&r->edit, r->was == SAVED_NONE ? SAVED_TAKE : SAVED_USE, r->vg, r->lv, r->guest, r->end);
         r->state = RESTORE_MARK;
         moved = true;
     }

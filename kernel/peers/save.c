@@ -39,6 +39,7 @@ struct save {
     bool live;
     char vg[CONFIG_LV_NAME_LEN], lv[CONFIG_LV_NAME_LEN];
     uint64_t room; /* bytes of the volume */
+    char disks[SAVED_DISKS_LEN];
     struct saved_edit edit;
     struct flow *flow; /* owned, or NULL */
     struct mig_record rec;
@@ -126,14 +127,19 @@ static void save_fail(struct save *s, enum hv_err e, const char *text)
 
 /* ---- beginning ---- */
 
-enum hv_err save_place(const struct vm *vm, char vg[CONFIG_LV_NAME_LEN], char lv[CONFIG_LV_NAME_LEN], struct why *why)
+const char *save_store(void)
 {
     const struct lvm_group *only = lvm_group_at(1) ? NULL : lvm_group_at(0);
-    const char *group = registry_group() ? registry_group() : only ? only->vg.name : NULL;
+    return registry_group() ? registry_group() : only ? only->vg.name : "";
+}
+
+enum hv_err save_place(const struct vm *vm, char vg[CONFIG_LV_NAME_LEN], char lv[CONFIG_LV_NAME_LEN], struct why *why)
+{
+    const char *group = save_store();
     for (unsigned i = vm->config.n_disks; i--;)
         if (vm->config.disk[i].kind == DISK_ON_LV)
             group = vm->config.disk[i].lv.vg;
-    if (!group)
+    if (!*group)
         return REFUSE(HV_E_UNSUPP, "this host has no store to save %s in: `store create` makes one", vm->config.name);
     snprintf(vg, CONFIG_LV_NAME_LEN, "%s", group);
     snprintf(lv, CONFIG_LV_NAME_LEN, "saved.%s", vm->config.name);
@@ -214,6 +220,7 @@ static enum hv_err save_machine_create(struct save *s)
     random_bytes(&p.id, sizeof(p.id));
     random_bytes(p.key, sizeof(p.key));
     s->o.n_boot_pages = s->o.vm->boot.n_pages;
+    saved_disks_text(&s->o.vm->config, s->disks);
     enum hv_err e = mig_tx_create(&p, &s->o.m);
     if (e)
         return e;
@@ -282,6 +289,7 @@ static void stream_whole(struct save *s)
     s->flow = NULL;
     s->state = SAVE_SEAL;
     saved_edit_begin(&s->edit, s->live ? SAVED_SEAL_LIVE : SAVED_SEAL, s->vg, s->lv, s->o.job.guest, s->rec.bytes);
+    memcpy(s->edit.disks, s->disks, sizeof(s->disks));
 }
 
 static bool stream_sync(struct save *s)

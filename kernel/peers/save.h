@@ -14,6 +14,7 @@
 #include "kernel/core/vm.h"
 #include "kernel/lib/why.h"
 #include "kernel/store/volume.h"
+#include "migrate/guest.h"
 
 #define SAVES_MAX    2 /* at a time; each has 4 MiB for data on their way, and the tables of a move */
 #define RESTORES_MAX 2
@@ -22,6 +23,8 @@
  *  HV_E_UNSUPP: there is no store. */
 HV_MUST_CHECK enum hv_err save_place(const struct vm *vm, char vg[CONFIG_LV_NAME_LEN], char lv[CONFIG_LV_NAME_LEN],
                                      struct why *why);
+/** The group where it is when nothing else says so; "": there is none. */
+const char *save_store(void);
 /** Begin to save vm in the volume vg/lv, which is made.  watch->done() tells the outcome, once: what saved_edit_step()
  *  and the engine say.  HV_E_BUSY: it does not run, is moving, or SAVES_MAX others are being saved.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err save_request(struct vm *vm, const char *vg, const char *lv, bool live,
@@ -33,11 +36,20 @@ bool save_let_go(const char *guest, const char *reason);
 /** Part of the service loop.  True: there was progress. */
 bool save_step(void);
 
-/** Restore the guest from its saved state here.  again: although it was restored before; force: ask no peer.  Errors as
- *  of start_request(); HV_E_NOENT: it is not saved here.  HV_E_EXIST: it was restored before, and again is false.
- *  HV_OK: it has begun; watch->done() tells the outcome, once. */
-HV_MUST_CHECK enum hv_err restore_request(const char *guest, bool again, bool force, const struct store_watch *watch,
+/** How a guest is restored. */
+struct restore_order {
+    const char *guest;
+    const char *vg, *lv; /* from that volume, which may have been imported; NULL: where it is saved here */
+    bool again;          /* although it was restored from there before, or its disks have changed */
+    bool force;          /* ask no peer */
+};
+/** Restore a guest.  Errors as of start_request() and lv_disk_check(); HV_E_NOENT: it is not saved here.  HV_E_EXIST:
+ *  it was restored before, and again is false; it is saved elsewhere here.  HV_OK: it has begun; watch->done() tells
+ *  the outcome, once. */
+HV_MUST_CHECK enum hv_err restore_request(const struct restore_order *o, const struct store_watch *watch,
                                           struct why *why);
+/** Is the guest being restored?  *answer: what a peer is told that asks for it; with MIG_F_WANTED, *ticket too. */
+bool restore_goes_on(const char *guest, enum mig_find *answer, struct mig_id *ticket);
 /** Part of the service loop.  True: there was progress. */
 bool restore_step(void);
 

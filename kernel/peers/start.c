@@ -16,6 +16,7 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/move_record.h"
+#include "kernel/peers/save.h"
 #include "kernel/peers/start_rule.h"
 #include "kernel/store/registry.h"
 #include "kernel/store/saved.h"
@@ -49,6 +50,11 @@ static enum mig_find start_find_name(const char *name, const char *asker, struct
     if ((!vm || vm_state(vm) == VM_STOPPED) && saved_is(name)) {
         why_say(why, "saved");
         return MIG_F_HERE;
+    }
+    enum mig_find restoring;
+    if ((!vm || vm_state(vm) == VM_STOPPED) && restore_goes_on(name, &restoring, ticket)) {
+        why_say(why, "being restored there");
+        return restoring;
     }
     if (!vm)
         return migration_left(name, asker, START_LEFT_US, &to) ? MIG_F_LEFT : MIG_F_NONE;
@@ -161,6 +167,10 @@ enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
                       "%s may be %s's: this host went down before it knew, and asks; if %s is gone for good, "
                       "`migration resolve %s --resume-here`",
                       vm->config.name, j->peer, j->peer, vm->config.name);
+    enum mig_find answer;
+    struct mig_id ticket;
+    if (restore_goes_on(vm->config.name, &answer, &ticket))
+        return REFUSE(HV_E_BUSY, "%s is being restored: wait for that", vm->config.name);
     struct saved saved = saved_find(vm->config.name);
     if (saved.state == SAVED_WHOLE)
         return REFUSE(HV_E_BUSY,

@@ -396,8 +396,8 @@ uint64_t lv_disk_memory(const char *vg, const char *lv)
 }
 
 /* Volumes of the host itself are not for others.  The space of boot files and of saved guests is not zeroed before they
- * are written: what is behind their end belonged to others. */
-static enum hv_err not_ours(const char *vg, const char *lv, struct why *why)
+ * are written: what is behind their end belonged to others.  kept: nor are the disks of a saved guest. */
+static enum hv_err not_ours(const char *vg, const char *lv, bool kept, struct why *why)
 {
     if (!strcmp(lv, REGISTRY_VOLUME))
         return REFUSE(HV_E_BUSY, "the volume %s/%s is the host's registry, which no guest may have", vg, lv);
@@ -410,14 +410,20 @@ static enum hv_err not_ours(const char *vg, const char *lv, struct why *why)
         return e;
     if (v && saved_tagged(v))
         return REFUSE(HV_E_REFUSED, "a guest is saved in the volume %s/%s; it is no disk", vg, lv);
-    return HV_OK;
+    const char *holder = v && kept && !v->read_only ? saved_disk_holder(v) : NULL;
+    return holder
+               ? REFUSE(HV_E_BUSY,
+                        "the volume %s/%s is a disk of %s, which is saved: `vm restore %s`, or drop what is saved of "
+                        "it, first",
+                        vg, lv, holder, holder)
+               : HV_OK;
 }
 
 enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why)
 {
     struct lvm_group *g;
     const struct lvm_lv *v;
-    enum hv_err e = not_ours(vg, lv, why);
+    enum hv_err e = not_ours(vg, lv, true, why);
     return e ? e : volume_free(vg, lv, false, &g, &v, why);
 }
 
@@ -467,14 +473,20 @@ static enum hv_err lv_open_for(const char *vg, const char *lv, bool import, stru
 
 enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, struct why *why)
 {
-    enum hv_err e = not_ours(vg, lv, why);
+    enum hv_err e = not_ours(vg, lv, true, why);
     return e ? e : lv_open_for(vg, lv, false, out, why);
 }
 
 enum hv_err lv_disk_open_import(const char *vg, const char *lv, struct disk **out, struct why *why)
 {
-    enum hv_err e = not_ours(vg, lv, why);
+    enum hv_err e = not_ours(vg, lv, true, why);
     return e ? e : lv_open_for(vg, lv, true, out, why);
+}
+
+enum hv_err lv_disk_open_kept(const char *vg, const char *lv, struct disk **out, struct why *why)
+{
+    enum hv_err e = not_ours(vg, lv, false, why);
+    return e ? e : lv_open_for(vg, lv, false, out, why);
 }
 
 enum hv_err lv_disk_open_own(const char *vg, const char *lv, struct disk **out, struct why *why)

@@ -12,14 +12,17 @@
 /** Host memory that a disk on this volume would take; of a snapshot its list of chunks too. */
 uint64_t lv_disk_memory(const char *vg, const char *lv);
 
-/** May a guest have the volume VG/LV?  Errors as of lvm_volume_find(); HV_E_BUSY: another disk has it open, it is
- *  the registry, or lvm_filled() says so.  HV_E_REFUSED: it is for a boot file.  Service pCPU. */
+/** May a guest have the volume VG/LV?  Errors as of lvm_volume_find(); HV_E_BUSY: another disk has it open, it is the
+ *  registry or a disk of a guest that is saved here (saved.h), or lvm_filled() says so.  HV_E_REFUSED: it is for a boot
+ *  file.  Service pCPU. */
 HV_MUST_CHECK enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why);
 /** Open it.  It becomes known once requests of an earlier user are done.  Errors as of lv_disk_check(); HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, struct why *why);
 /** The same for the import of an image.  lv_disk_check() and lv_disk_open() refuse a volume with an import that has not
  *  ended, as its tag godwit.import says: HV_E_BUSY. */
 HV_MUST_CHECK enum hv_err lv_disk_open_import(const char *vg, const char *lv, struct disk **out, struct why *why);
+/** The same for the guest that is saved here and has the volume as a disk, and to read it. */
+HV_MUST_CHECK enum hv_err lv_disk_open_kept(const char *vg, const char *lv, struct disk **out, struct why *why);
 /** The same for the host itself: its registry, boot files, and volumes that a move fills, which the others refuse. */
 HV_MUST_CHECK enum hv_err lv_disk_open_own(const char *vg, const char *lv, struct disk **out, struct why *why);
 

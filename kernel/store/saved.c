@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/store/saved.c - see saved.h.  Not here: who writes and reads them (kernel/peers/save.c, restore.c). */
+ * kernel/store/saved.c - changes of volumes with saved guests: saved.h.
+ *
+ * Not here: who writes and reads them (kernel/peers/save.c, restore.c), and who looks for them (saved_find.c). */
 #include "kernel/store/saved.h"
 
 #include <stdio.h>
@@ -12,48 +14,7 @@
 #define TAG_SAVED    "godwit.saved"
 #define TAG_RESTORED "godwit.restored"
 #define TAG_BYTES    "godwit.bytes"
-
-static uint64_t saved_bytes(const char *text, uint64_t max)
-{
-    uint64_t n = 0;
-    for (; text && *text >= '0' && *text <= '9' && n <= max; text++)
-        n = n * 10 + (uint64_t)(*text - '0');
-    return text && !*text && n <= max ? n : 0;
-}
-
-struct saved saved_of(struct lvm_group *g, const struct lvm_lv *lv)
-{
-    static const struct {
-        const char *tag;
-        enum saved_state state;
-    } states[] = { { TAG_SAVING, SAVED_WRITING }, { TAG_SAVED, SAVED_WHOLE }, { TAG_RESTORED, SAVED_USED } };
-    struct saved s = { .state = SAVED_NONE, .group = g, .lv = lv };
-    for (unsigned i = 0; s.state == SAVED_NONE && i < ARRAY_SIZE(states); i++) {
-        s.guest = lvm_lv_tag(lv, states[i].tag);
-        s.state = s.guest ? states[i].state : SAVED_NONE;
-    }
-    s.bytes = saved_bytes(lvm_lv_tag(lv, TAG_BYTES), lvm_lv_bytes(&g->vg, lv));
-    if (s.state > SAVED_WRITING && (!s.bytes || !lv->usable))
-        s.state = SAVED_NONE;
-    return s;
-}
-
-struct saved saved_find(const char *guest)
-{
-    struct saved best = { .state = SAVED_NONE };
-    for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++) {
-        struct lvm_group *g = lvm_group_at(i);
-        for (unsigned k = 0; !g->why_not[0] && k < g->vg.n_lvs; k++) {
-            struct saved s = saved_of(g, &g->vg.lv[k]);
-            bool better = s.state == SAVED_WHOLE || (s.state == SAVED_USED && best.state == SAVED_NONE);
-            if (better && best.state != SAVED_WHOLE && !strcmp(s.guest, guest))
-                best = s;
-        }
-    }
-    return best;
-}
-
-/* ---- changes ---- */
+#define TAG_DISKS    "godwit.disks"
 
 static bool lv_in_use(struct lvm_group *g, const struct lvm_lv *lv)
 {
@@ -96,8 +57,20 @@ static enum hv_err edit_seal(struct lvm_change *c, struct lvm_group *g, struct l
         err = lvm_change_tag(c, lv, TAG_SAVING, NULL, why);
     if (!err)
         err = lvm_change_tag(c, lv, TAG_BYTES, bytes, why);
+    if (!err && e->disks[0])
+        err = lvm_change_tag(c, lv, TAG_DISKS, e->disks, why);
     lvm_change_read_only(c, lv, true);
     return err ? err : lvm_change_tag(c, lv, e->what == SAVED_SEAL ? TAG_SAVED : TAG_RESTORED, e->guest, why);
+}
+
+/* Nothing is cut off: it is open, and what is behind the guest was imported with it. */
+static enum hv_err edit_take(struct lvm_change *c, struct lvm_lv *lv, const struct saved_edit *e, struct why *why)
+{
+    char bytes[24];
+    snprintf(bytes, sizeof(bytes), "%lu", e->bytes);
+    enum hv_err err = lvm_change_tag(c, lv, TAG_BYTES, bytes, why);
+    lvm_change_read_only(c, lv, true);
+    return err ? err : lvm_change_tag(c, lv, TAG_RESTORED, e->guest, why);
 }
 
 static enum hv_err edit_use(struct lvm_change *c, struct lvm_lv *lv, const struct saved_edit *e, struct why *why)
@@ -115,8 +88,10 @@ static enum hv_err edit_do(struct lvm_change *c, struct lvm_group *g, const stru
     if (!lv)
         return REFUSE(HV_E_NOENT, "the volume %s/%s was removed or renamed meanwhile", e->vg, e->lv);
     struct saved s = saved_of(g, lv);
+    if (e->what == SAVED_TAKE && !saved_tagged(lv))
+        return edit_take(c, lv, e, why);
     bool written = e->what == SAVED_USE;
-    if (!s.guest || strcmp(s.guest, e->guest) != 0 || written != (s.state > SAVED_WRITING))
+    if (e->what == SAVED_TAKE || !s.guest || strcmp(s.guest, e->guest) != 0 || written != (s.state > SAVED_WRITING))
         return REFUSE(HV_E_NOENT, "the volume %s/%s is another one by now", e->vg, e->lv);
     if (e->what == SAVED_SEAL || e->what == SAVED_SEAL_LIVE)
         return edit_seal(c, g, lv, e, why);

@@ -6,13 +6,21 @@
  *   godwit.saving=GUEST     it is being written.  After a power cut nothing is saved, and it is removed
  *   godwit.saved=GUEST      GUEST is saved there, whole, in its first godwit.bytes bytes, and stopped on this host
  *   godwit.restored=GUEST   the same, and the guest has run since: what its disks have now may not fit it any more
+ *   godwit.disks=A.B        beside these: its disks that are volumes of this host, each by the first SAVED_DISK_LEN
+ *                           characters of its UUID.  While the guest is saved nobody else writes them
+ *
+ * A volume that was imported has none of them until a guest is restored from it.
  *
  * The space of such a volume is not zeroed before: what is behind godwit.bytes belonged to others.  So no guest may
  * have it as a disk, and an export ends there.  Service pCPU only. */
 #ifndef GODWIT_KERNEL_STORE_SAVED_H
 #define GODWIT_KERNEL_STORE_SAVED_H
 
+#include "kernel/config/config.h"
 #include "kernel/store/lvm.h"
+
+#define SAVED_DISK_LEN  12
+#define SAVED_DISKS_LEN (CONFIG_MAX_DISKS * (SAVED_DISK_LEN + 1) + 1)
 
 enum saved_state { SAVED_NONE, SAVED_WRITING, SAVED_WHOLE, SAVED_USED };
 struct saved {
@@ -20,7 +28,8 @@ struct saved {
     const char *guest; /* as all pointers here: until the next turn */
     struct lvm_group *group;
     const struct lvm_lv *lv;
-    uint64_t bytes; /* WHOLE, USED */
+    uint64_t bytes;    /* WHOLE, USED */
+    const char *disks; /* value of godwit.disks; NULL: it has none, or an older release saved it */
 };
 /** What is in that volume?  SAVED_NONE: no saved guest. */
 struct saved saved_of(struct lvm_group *g, const struct lvm_lv *lv);
@@ -34,23 +43,32 @@ struct saved saved_find(const char *guest);
 /** Is the guest saved here, and was not restored since?  Then it must not be started. */
 static inline bool saved_is(const char *guest) { return saved_find(guest).state == SAVED_WHOLE; }
 
+/** The value of godwit.disks for a guest; "": none of its disks is a volume of this host. */
+void saved_disks_text(const struct vm_config *c, char text[SAVED_DISKS_LEN]);
+/** Is the volume one of these? */
+bool saved_has_disk(const char *disks, const struct lvm_lv *lv);
+/** The guest that is saved here and has the volume as a disk, which nobody else may write; NULL: none. */
+const char *saved_disk_holder(const struct lvm_lv *lv);
+
 enum saved_what {
     SAVED_MAKE,      /* a volume of so many bytes, for saving; one that was restored goes first */
     SAVED_SEAL,      /* so many bytes are the guest, and durable; the space behind them is free again */
     SAVED_SEAL_LIVE, /* the same, of a guest that runs on: it counts as restored */
     SAVED_USE,       /* the guest is restored from it */
+    SAVED_TAKE,      /* the same, of a volume that says nothing: so many bytes of it are the guest */
     SAVED_DROP       /* remove it */
 };
 /** A change of such a volume that goes on by itself.  All zero: none. */
 struct saved_edit {
     enum saved_what what;
     char vg[LVM_NAME_LEN], lv[LVM_NAME_LEN], guest[64];
+    char disks[SAVED_DISKS_LEN]; /* for SEAL: saved_disks_text(), by whoever begins it */
     uint64_t bytes;
     enum { EDIT_NONE, EDIT_WAITING, EDIT_COMMITTING, EDIT_OVER } state;
     enum hv_err err;
     char why[256];
 };
-/** Begin it.  bytes: for MAKE and SEAL. */
+/** Begin it.  bytes: for MAKE, SEAL and TAKE. */
 void saved_edit_begin(struct saved_edit *e, enum saved_what what, const char *vg, const char *lv, const char *guest,
                       uint64_t bytes);
 /** Go on.  HV_E_AGAIN: not done.  HV_OK: durable.  Else nothing has changed: HV_E_EXIST: the volume is something else;

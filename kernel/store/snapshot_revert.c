@@ -12,6 +12,7 @@
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/lv_disk.h"
+#include "kernel/store/saved.h"
 #include "kernel/store/snapshot.h"
 #include "kernel/store/snapshot_make.h"
 
@@ -282,6 +283,12 @@ enum hv_err snapshot_revert(struct lvm_group *g, const char *name, const struct 
     if (e)
         return e;
     const struct lvm_use *use = lvm_use_get(g, origin->uuid);
+    const char *holder = saved_disk_holder(origin);
+    if (holder)
+        return REFUSE(HV_E_BUSY,
+                      "%s/%s is a disk of %s, which is saved with what is there now: `vm restore %s`, or drop what is "
+                      "saved of it, first",
+                      g->vg.name, origin->name, holder, holder);
     if (origin->read_only)
         return REFUSE(HV_E_UNSUPP, "%s/%s is a clone, and its base %s never changes", g->vg.name, name, origin->name);
     if (use->disks || use->clones)

@@ -49,6 +49,7 @@ static uint64_t now;
 static unsigned n_mute; /* so many next streams are closed by the destination without a word */
 static unsigned n_arriving, most_arriving, n_accepted;
 static struct nbd_config offered_disk; /* of each offer; port 0: none */
+static const char *offered_lv;         /* a volume of vg0 as its disk; NULL: none */
 static bool peer_knows_boot = true, peer_records;
 static uint64_t promisable = GIB;
 static bool mixed_peers;            /* every other stream comes from another host */
@@ -286,6 +287,8 @@ enum hv_err vm_incoming_create(const struct vm_offer *offer, struct disk *disk[C
                                struct vm **out, struct why *why)
 {
     (void)why;
+    if (disk[0] && offer->config.disk[0].kind == DISK_ON_LV)
+        disk[0]->ops->close(disk[0]);
     memset(disk, 0, CONFIG_MAX_DISKS * sizeof(disk[0]));
     *out = &there[atoi(offer->config.name + 1)];
     (*out)->boot = *boot;
@@ -384,6 +387,11 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
     o->config.n_disks = offered_disk.port != 0;
     o->config.disk[0] = (struct disk_config){ .kind = DISK_ON_NBD, .nbd = offered_disk };
     o->disk[0] = (struct disk_info){ .bytes = 8 * MIB, .block = 512 };
+    if (offered_lv) {
+        o->config.n_disks = 1;
+        o->config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv.vg = "vg0" };
+        snprintf(o->config.disk[0].lv.lv, CONFIG_LV_NAME_LEN, "%s", offered_lv);
+    }
     const struct boot_set *set = &here[atoi(o->config.name + 1)].boot;
     for (unsigned i = 0; peer_knows_boot && i < set->n; i++) {
         assert_true(set->file[i]->hashed);
@@ -543,13 +551,26 @@ enum hv_err nbd_open(const struct nbd_config *c, struct disk **out)
     return HV_OK;
 }
 #ifndef MOVES_WITH_STORE
+static struct saved saved_there; /* all zero: no guest is */
 struct saved saved_find(const char *guest)
 {
     (void)guest;
-    return (struct saved){ .state = SAVED_NONE };
+    return saved_there;
+}
+const char *saved_disk_holder(const struct lvm_lv *lv)
+{
+    (void)lv;
+    return NULL;
+}
+bool saved_has_disk(const char *disks, const struct lvm_lv *lv) { return disks && lv; }
+enum hv_err lvm_volume_find(const char *vg, const char *lv, struct lvm_group **group, const struct lvm_lv **out,
+                            struct why *why)
+{
+    (void)group, (void)out;
+    return REFUSE(HV_E_NOENT, "no volume %s/%s", vg, lv);
 }
 uint64_t clock_wall_ns(void) { return now * 1000; }
-enum hv_err lv_disk_open(const char *vg, const char *lv, struct disk **out, struct why *why)
+enum hv_err lv_disk_open_kept(const char *vg, const char *lv, struct disk **out, struct why *why)
 {
     (void)out;
     return REFUSE(HV_E_NOENT, "no volume %s/%s", vg, lv);

@@ -238,6 +238,25 @@ static void fails_with(const char *text)
     assert_int_equal(vm_state(&there[1]), VM_STOPPED);
 }
 
+/* A host that has a guest of that name saved takes no other one. */
+static void test_saved_there(void **s)
+{
+    static struct lvm_group group = { .vg.name = "vg0" };
+    static const struct lvm_lv volume = { .name = "saved.g1" };
+    struct move_options o;
+    char why[200];
+    (void)s;
+    migration_options(&o);
+    saved_there = (struct saved){ .state = SAVED_WHOLE, .group = &group, .lv = &volume };
+    b_is_empty = true;
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "client me", &jobs[1], WHY(why)), HV_OK);
+    steps(3000);
+    saved_there.state = SAVED_NONE;
+    assert_int_equal(jobs[1]->state, JOB_FAILED);
+    assert_non_null(strstr(jobs[1]->text, "has g1 already, saved in vg0/saved.g1: `volume delete vg0/saved.g1` there"));
+    assert_int_equal(vm_state(&here[1]), VM_RUNNING);
+}
+
 /* A full registry, or a disk that fails, refuses the move before the guest is stopped; later B runs it all the same. */
 static void test_records_fail(void **s)
 {
@@ -318,10 +337,15 @@ static void test_recalled_doubt(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_records, set_up),           cmocka_unit_test_setup(test_records_abandoned, set_up),
-        cmocka_unit_test_setup(test_definition_leaves, set_up), cmocka_unit_test_setup(test_records_fail, set_up),
-        cmocka_unit_test_setup(test_recalled_doubt, set_up),    cmocka_unit_test_setup(test_cold, set_up),
-        cmocka_unit_test_setup(test_cold_fails, set_up),        cmocka_unit_test_setup(test_cold_refused, set_up),
+        cmocka_unit_test_setup(test_records, set_up),
+        cmocka_unit_test_setup(test_records_abandoned, set_up),
+        cmocka_unit_test_setup(test_definition_leaves, set_up),
+        cmocka_unit_test_setup(test_records_fail, set_up),
+        cmocka_unit_test_setup(test_saved_there, set_up),
+        cmocka_unit_test_setup(test_recalled_doubt, set_up),
+        cmocka_unit_test_setup(test_cold, set_up),
+        cmocka_unit_test_setup(test_cold_fails, set_up),
+        cmocka_unit_test_setup(test_cold_refused, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,16 +7,16 @@
 /* unit-sources: kernel/peers/migration.c kernel/peers/migration_out.c kernel/peers/migration_in.c
  *   kernel/peers/rate.c kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c
  *   kernel/peers/start_rule.c kernel/peers/kind.c kernel/peers/estimate.c kernel/config/config.c
- *   kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c migrate/tx.c
- *   migrate/tx_pages.c migrate/tx_disks.c migrate/rx.c migrate/ask.c migrate/wire.c migrate/hash.c
- *   migrate/batch.c migrate/policy.c migrate/record.c kernel/lib/err.c kernel/vm/boot_files.c
- *   kernel/vm/boot_travel.c kernel/host/boot_info.c kernel/peers/move_record.c kernel/config/config_write.c
- *   net/sha256.c kernel/store/saved.c kernel/store/volume.c kernel/store/snapshot.c
- *   kernel/store/snapshot_disk.c kernel/store/snapshot_origin.c kernel/store/snapshot_grow.c
- *   kernel/store/snapshot_make.c kernel/store/snapshot_revert.c kernel/store/lv_disk.c kernel/store/disk_flow.c
- *   kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c
- *   kernel/store/lvm_change.c kernel/store/block_zero.c kernel/lib/print.c tests/fakes/log_quiet.c
- *   tests/fakes/registry.c tests/fakes/window.c tests/fakes/power_cut.c */
+ *   kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c migrate/tx.c migrate/tx_pages.c
+ *   migrate/tx_disks.c migrate/rx.c migrate/ask.c migrate/wire.c migrate/hash.c migrate/batch.c migrate/policy.c
+ *   migrate/record.c kernel/lib/err.c kernel/vm/boot_files.c kernel/vm/boot_travel.c kernel/host/boot_info.c
+ *   kernel/peers/move_record.c kernel/config/config_write.c net/sha256.c kernel/store/saved.c kernel/store/volume.c
+ *   kernel/store/snapshot.c kernel/store/snapshot_disk.c kernel/store/snapshot_origin.c
+ *   kernel/store/snapshot_grow.c kernel/store/snapshot_make.c kernel/store/snapshot_revert.c kernel/store/lv_disk.c
+ *   kernel/store/disk_flow.c kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c
+ *   kernel/store/lvm_write.c kernel/store/lvm_change.c kernel/store/block_zero.c kernel/lib/print.c
+ *   tests/fakes/log_quiet.c tests/fakes/registry.c tests/fakes/window.c tests/fakes/power_cut.c
+ *   kernel/store/saved_find.c */
 /* unit-deps: lz4 bearssl */
 #define MOVES_WITH_STORE
 #include "tests/unit/moves_fixture.h"
@@ -25,12 +25,19 @@
 #include "kernel/peers/save.c"
 #include "kernel/store/lvm.c" /* to begin again after a reset of the host */
 #include "kernel/store/lvm_commit.c"
+#include "kernel/store/snapshot_make.h"
 #include "tests/fakes/power_cut.h"
 
 static uint64_t wall_s = 1796038238;
 uint64_t clock_wall_ns(void) { return wall_s * 1000000000 + now * 1000; }
 
 const char *registry_group(void) { return NULL; } /* the only group */
+
+const char *vm_disk_owner(const char *vg, const char *lv, const char *but)
+{
+    (void)vg, (void)but;
+    return strcmp(lv, "owned") ? NULL : "g5";
+}
 
 void block_unpin(const void *p) { (void)p; } /* nothing is pinned: a flow has buffers of its own */
 
@@ -75,6 +82,8 @@ static void turn(void)
     (void)blockdev_step();
     (void)lvm_step();
     (void)volume_step();
+    snapshot_make_step();
+    snapshot_revert_step();
 }
 
 static void turns(unsigned n)
@@ -163,7 +172,7 @@ static void save_it(void)
 static enum hv_err restore_it(bool again)
 {
     char why[512];
-    enum hv_err e = restore_request("g1", again, false, &watch, WHY(why));
+    enum hv_err e = restore_request(&(struct restore_order){ .guest = "g1", .again = again }, &watch, WHY(why));
     snprintf(said, sizeof(said), "%s", why);
     if (e)
         return e;
@@ -432,10 +441,160 @@ static void test_peers(void **s)
     starting = START_ASKING;
     assert_int_equal(restore_it(false), HV_E_BUSY);
     starting = START_IDLE;
-    assert_int_equal(restore_request("g1", false, true, &watch, WHY(why)), HV_OK);
-    assert_int_equal(restore_request("g1", false, true, &watch, WHY(why)), HV_E_BUSY);
+    assert_int_equal(restore_request(&(struct restore_order){ .guest = "g1", .force = true }, &watch, WHY(why)), HV_OK);
+    assert_int_equal(restore_request(&(struct restore_order){ .guest = "g1", .force = true }, &watch, WHY(why)),
+                     HV_E_BUSY);
     turns(3000);
     assert_restored();
+}
+
+static void wait_done(enum hv_err began)
+{
+    assert_int_equal(began, HV_OK);
+    turns(3000);
+    assert_true(n_done == 1 && outcome == HV_OK);
+}
+
+static struct lvm_group *vg0(void) { return lvm_group_find("vg0"); }
+static struct why *said_why(void)
+{
+    static struct why why;
+    why = (struct why){ said, sizeof(said) };
+    return &why;
+}
+
+/* What was saved is copied to the volume "in", as by an export and an import at another host; it is not saved here. */
+static void import_saved(void)
+{
+    save_it();
+    struct saved v = saved_find("g1");
+    uint64_t run, bytes = v.bytes;
+    unsigned pv;
+    uint8_t *copy = malloc(bytes);
+    memcpy(copy, power_disks[0].bytes + lvm_lv_map(&v.group->vg, v.lv, 0, &pv, &run), bytes);
+    wait_done(volume_delete(vg0(), "saved.g1", &watch, said_why()));
+    wait_done(volume_create(vg0(), "in", 2 * MIB, &watch, said_why()));
+    memcpy(power_disks[0].bytes + lvm_lv_map(&vg0()->vg, lvm_lv_find(&vg0()->vg, "in"), 0, &pv, &run), copy, bytes);
+    free(copy);
+}
+
+static enum hv_err restore_from(const char *guest, const char *lv, bool again)
+{
+    struct restore_order o = { .guest = guest, .vg = "vg0", .lv = lv, .again = again };
+    atomic_store(&here[atoi(guest + 1)].state, VM_STOPPED);
+    enum hv_err e = restore_request(&o, &watch, said_why());
+    if (!e)
+        turns(30000);
+    return e ? e : outcome;
+}
+
+/* A volume that was imported: the guest of that name comes from it once, and again only by explicit word. */
+static void test_imported(void **s)
+{
+    (void)s;
+    import_saved();
+    assert_int_equal(restore_from("g2", "in", false), HV_E_REFUSED);
+    assert_non_null(strstr(said, "what is in the volume is the guest g1"));
+    assert_false(saved_tagged(lvm_lv_find(&vg0()->vg, "in")));
+    assert_int_equal(restore_from("g1", "in", false), HV_OK);
+    assert_restored();
+    struct saved v = saved_find("g1");
+    assert_string_equal(v.lv->name, "in");
+    assert_true(v.lv->read_only && v.bytes < MIB);
+    host_off();
+    host_on();
+    assert_int_equal(restore_from("g1", "in", false), HV_E_EXIST);
+    assert_int_equal(restore_from("g2", "in", false), HV_E_EXIST);
+    assert_non_null(strstr(said, "is for another saved guest"));
+    assert_int_equal(restore_from("g1", "in", true), HV_OK);
+    assert_restored();
+}
+
+/* Volumes from which no guest is restored. */
+static void test_imported_refused(void **s)
+{
+    (void)s;
+    assert_int_equal(restore_from("g1", "nothing", false), HV_E_NOENT);
+    assert_int_equal(restore_from("g1", "db", false), HV_E_PROTO);
+    assert_non_null(strstr(said, "what is in the volume is no saved guest"));
+    wait_done(volume_create(vg0(), "owned", MIB, &watch, said_why()));
+    assert_int_equal(restore_from("g1", "owned", false), HV_E_BUSY);
+    assert_string_equal(said, "the volume vg0/owned is a disk of g5");
+    atomic_store(&here[1].state, VM_RUNNING);
+    save_it();
+    assert_int_equal(restore_from("g1", "db", false), HV_E_EXIST);
+    assert_string_equal(said, "g1 is saved in vg0/saved.g1: restore that, or delete it first");
+}
+
+/* While its peers are asked a guest is wanted here; then it arrives.  A second host hears so. */
+static void test_asked_meanwhile(void **s)
+{
+    enum mig_find f;
+    struct mig_id ticket;
+    struct restore_order o = { .guest = "g1", .again = true };
+    (void)s;
+    save_it();
+    assert_int_equal(restore_it(false), HV_OK);
+    assert_restored();
+    mute = true;
+    assert_false(restore_goes_on("g1", &f, &ticket));
+    assert_int_equal(restore_request(&o, &watch, said_why()), HV_OK);
+    turn();
+    assert_true(restore_goes_on("g1", &f, &ticket));
+    assert_int_equal(f, MIG_F_WANTED);
+    assert_memory_equal(&ticket, &restores[0]->rule.ticket, sizeof(ticket));
+    mute = false;
+    turns(30000);
+    o.force = true;
+    assert_int_equal(restore_request(&o, &watch, said_why()), HV_OK);
+    assert_true(restore_goes_on("g1", &f, &ticket));
+    assert_int_equal(f, MIG_F_ARRIVING);
+    turns(30000);
+    assert_false(restore_goes_on("g1", &f, &ticket));
+}
+
+/* While a guest is saved, nobody else writes its volume.  Another volume of that name is not its disk. */
+static void test_disks(void **s)
+{
+    (void)s;
+    wait_done(volume_create(vg0(), "disk", 8 * MIB, &watch, said_why()));
+    offered_lv = "disk";
+    here[1].config.n_disks = 1;
+    here[1].config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "vg0", "disk" } };
+    save_it();
+    host_off();
+    host_on();
+    atomic_store(&here[1].state, VM_STOPPED);
+    struct disk *d;
+    wait_done(volume_snapshot(vg0(), "disk", "snap", &watch, said_why()));
+    assert_int_equal(snapshot_revert(vg0(), "snap", &watch, said_why()), HV_E_BUSY);
+    assert_non_null(strstr(said, "vg0/disk is a disk of g1, which is saved with what is there now"));
+    wait_done(volume_delete(vg0(), "snap", &watch, said_why()));
+    assert_int_equal(lv_disk_check("vg0", "disk", said_why()), HV_E_BUSY);
+    assert_int_equal(lv_disk_open_import("vg0", "disk", &d, said_why()), HV_E_BUSY);
+    assert_non_null(strstr(said, "the volume vg0/disk is a disk of g1, which is saved: `vm restore g1`, or drop"));
+    assert_int_equal(restore_it(false), HV_OK);
+    assert_restored();
+    assert_int_equal(lv_disk_check("vg0", "disk", said_why()), HV_OK);
+    atomic_store(&here[1].state, VM_RUNNING);
+    here[1].config.n_disks = 1;
+    here[1].config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "vg0", "disk" } };
+    save_it();
+    wait_done(volume_delete(vg0(), "disk", &watch, said_why()));
+    wait_done(volume_create(vg0(), "disk", 8 * MIB, &watch, said_why()));
+    assert_int_equal(restore_it(false), HV_E_REFUSED);
+    assert_non_null(strstr(said, "its disk vg0/disk is another volume than when it was saved"));
+    assert_int_equal(restore_it(true), HV_OK);
+    assert_restored();
+    atomic_store(&here[1].state, VM_RUNNING); /* two guests with one disk: the first that was saved has it */
+    here[2].config.n_disks = here[1].config.n_disks = 1;
+    here[2].config.disk[0] = here[1].config.disk[0];
+    save_it();
+    assert_int_equal(save_request(&here[2], "vg0", "saved.g2", false, &watch, said_why()), HV_OK);
+    turns(3000);
+    assert_int_equal(restore_from("g2", "saved.g2", false), HV_E_REFUSED);
+    assert_non_null(strstr(said, "its disk vg0/disk is one of g1, which is saved as well"));
+    offered_lv = NULL;
 }
 
 int main(void)
@@ -451,6 +610,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_restore_fails, begin, end),
         cmocka_unit_test_setup_teardown(test_damage, begin, end),
         cmocka_unit_test_setup_teardown(test_peers, begin, end),
+        cmocka_unit_test_setup_teardown(test_imported, begin, end),
+        cmocka_unit_test_setup_teardown(test_imported_refused, begin, end),
+        cmocka_unit_test_setup_teardown(test_asked_meanwhile, begin, end),
+        cmocka_unit_test_setup_teardown(test_disks, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

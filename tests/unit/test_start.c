@@ -15,6 +15,7 @@
 #include "kernel/peers/ask.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
+#include "kernel/peers/save.h"
 #include "kernel/peers/start.h"
 #include "kernel/store/saved.h"
 #include "kernel/vm/guest_console.h"
@@ -74,6 +75,14 @@ static struct saved is_saved; /* all zero: it is not */
 struct saved saved_find(const char *name)
 {
     return strcmp(name, "web") ? (struct saved){ .state = SAVED_NONE } : is_saved;
+}
+static bool is_restored;
+static enum mig_find restored_says;
+bool restore_goes_on(const char *name, enum mig_find *says, struct mig_id *ticket)
+{
+    *says = restored_says;
+    memset(ticket, 7, sizeof(*ticket));
+    return is_restored && !strcmp(name, "web");
 }
 struct vm *vm_find(const char *name) { return strcmp(name, "web") ? NULL : &guest; }
 unsigned vm_slots(void) { return VM_MAX; }
@@ -231,6 +240,25 @@ static void test_saved(void **s)
     assert_int_equal(start_find("web", NULL, "c", &ticket, WHY(why)), MIG_F_NONE);
     is_saved.state = SAVED_NONE;
     assert_int_equal(n_started, 0);
+}
+
+/* While it is restored once more, it is not started here, and a peer that wants it as well hears so. */
+static void test_restored(void **s)
+{
+    struct mig_id ticket = { { 0 } };
+    (void)s;
+    is_saved.state = SAVED_USED;
+    is_restored = true;
+    restored_says = MIG_F_WANTED;
+    assert_int_equal(start_find("web", NULL, "c", &ticket, WHY(why)), MIG_F_WANTED);
+    assert_int_equal(ticket.b[0], 7);
+    restored_says = MIG_F_ARRIVING;
+    assert_int_equal(start_find("web", NULL, "c", &ticket, WHY(why)), MIG_F_ARRIVING);
+    assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_E_BUSY);
+    assert_string_equal(why, "web is being restored: wait for that");
+    is_restored = false;
+    is_saved.state = SAVED_NONE;
+    assert_int_equal(start_find("web", NULL, "c", &ticket, WHY(why)), MIG_F_NONE);
 }
 
 /* Its files must be found first; nobody has to ask again. */
@@ -493,6 +521,7 @@ int main(void)
                                         T(test_in_doubt),
                                         T(test_owners),
                                         T(test_saved),
+                                        T(test_restored),
                                         T(test_files_pending),
                                         T(test_boot_order),
                                         T(test_slot_is_used_again) };

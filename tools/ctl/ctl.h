@@ -51,7 +51,7 @@ struct options {
         keep, overwrite, print_only, quiet, status, cancel, stop_crashed, replace, follow, sure, show_config, spoof,
         with_disks;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role,
-        *name;
+        *name, *from;
 };
 extern struct options options;
 

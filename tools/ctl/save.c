@@ -28,16 +28,26 @@ enum exit_code cmd_vm_save_cancel(int argc, char **argv)
     return vm_post(argv[0], "save/cancel", NULL);
 }
 
+/* With --from, the host need not know the guest. */
+static enum exit_code restore_host(const char *guest, struct host **h)
+{
+    json_t *vm = NULL;
+    enum exit_code e = options.from ? one_host(h) : find_vm(guest, h, &vm);
+    json_decref(vm);
+    return e;
+}
+
 enum exit_code cmd_vm_restore(int argc, char **argv)
 {
     char path[256];
     struct host *h;
-    json_t *vm;
     (void)argc;
-    enum exit_code e = find_vm(argv[0], &h, &vm);
+    enum exit_code e = restore_host(argv[0], &h);
     if (e)
         return e;
-    json_decref(vm);
     snprintf(path, sizeof(path), "/v1/vms/%s/restore", argv[0]);
-    return job_ask(h, "POST", path, json_pack("{s:b,s:b}", "again", options.again, "force", options.force));
+    json_t *body = json_pack("{s:b,s:b}", "again", options.again, "force", options.force);
+    if (options.from)
+        json_object_set_new(body, "volume", json_string(options.from));
+    return job_ask(h, "POST", path, body);
 }
