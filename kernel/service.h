@@ -8,8 +8,9 @@
 #define SERVICE_TICK_US 5000 /* interval of turns when nothing happens: COM1 and guests' UARTs are polled */
 #define SERVICE_POLL_US 1000 /* the same while a NIC without interrupts must be polled */
 
-/** One bounded turn of all background work.  True: there was progress, call again soon.  *wake: TSC value of the next
- *  turn at the latest.  Boot CPU, no lock held. */
-bool service_step(uint64_t *wake);
+/** One bounded turn of the background work that these causes ask for (PCPU_CAUSE_*), of all of it if it is time.
+ *  True: there was progress, call again soon.  *wake: TSC value of the next turn at the latest.  Boot CPU, no lock
+ *  held. */
+bool service_step(unsigned causes, uint64_t *wake);
 
 #endif

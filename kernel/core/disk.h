@@ -44,6 +44,7 @@ static inline bool disk_fits(const struct disk_info *is, const struct disk_info 
 struct disk_req {
     enum disk_op op;
     bool unmap;           /* ZEROES: the space may be deallocated */
+    bool quick;           /* done() does all that follows: no other part of the service loop waits for it */
     uint64_t offset, len; /* bytes, whole blocks within the disk; FLUSH: 0 */
     /** WRITE: copy n bytes of the data at off into buf.  False: the guest has withdrawn the buffer, and the request
      *  need not be done. */
@@ -79,6 +80,7 @@ struct disk {
     const char *serial;       /* as the guest reads it, at most 20 characters */
     unsigned max_pending;     /* 0: submit() is never PENDING, and any pCPU may call it; else only the service pCPU */
     bool known;               /* the server has described the disk: info is valid, and constant */
+    bool local; /* [c] poll() and the drivers of the host's disks are all that its requests need (kernel/service.c) */
     struct disk_info info;
     /* [s] for disks with a server */
     uint64_t lost_us;        /* clock_us() when the server became unreachable; 0: it is reachable */

@@ -24,5 +24,5 @@ void vm_power_request(struct vm *vm, enum vm_power what)
     atomic_store(&vm->power_request, what);
     for (unsigned i = 0; i < vm->n_vcpus; i++)
         vcpu_kick(vm->vcpus[i]);
-    pcpu_kick(0); /* the service loop acts */
+    pcpu_kick_service();
 }

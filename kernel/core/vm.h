@@ -58,6 +58,8 @@ struct boot_set { /* kernel, initrd, modules; n 0: none are known */
     struct boot_own *own;                           /* owned; NULL: no files came with the guest */
 };
 
+#define VM_MAX 256
+
 struct vm {
     unsigned slot;
     struct vm_config config;         /* [s] what runs, arrives or would be started */

@@ -69,7 +69,7 @@ static void uart_irq_update(struct vm *vm)
 static void uart_out_push(struct uart *u, uint8_t c)
 {
     if (u->out_head - u->out_tail == UART_OUT_SIZE / 2)
-        pcpu_kick(0);
+        pcpu_kick_service();
     if (u->out_head - u->out_tail == UART_OUT_SIZE) {
         u->out_tail++;
         u->n_lost++;

@@ -4,7 +4,10 @@
  * Creation, reset, queues with their interrupts, deferred work, state.  A device whose driver breaks the protocol is
  * marked broken (DEVICE_NEEDS_RESET): vdev_pop() yields nothing more, and the driver is notified, until a reset.
  * Deferred work is a bit per slot, set by doorbells.  The service loop clears it before it calls the device, so that a
- * doorbell in between sets it again.  Not here: registers (virtio_pci.c), rings (virtq.c), the kinds (vdev_*.c). */
+ * doorbell in between sets it again.  Quick work (kernel/service.c) has bits of its own, and a bit for the guest.  They
+ * are set in this order: device, guest, cause; and cleared in the other one.  So whoever sees a bit finds what it
+ * stands for, and what is set too late for one turn asks for the next.  Not here: registers (virtio_pci.c), rings
+ * (virtq.c), the kinds (vdev_*.c). */
 #include "kernel/dev/vdev.h"
 
 #include "kernel/dev/devices.h"
@@ -20,6 +23,9 @@ static const struct vdev_ops *const kinds[VDEV_KINDS] = {
     [VDEV_NET] = &vdev_net_ops, [VDEV_BLK] = &vdev_blk_ops,         [VDEV_CONSOLE] = &vdev_console_ops,
     [VDEV_RNG] = &vdev_rng_ops, [VDEV_BALLOON] = &vdev_balloon_ops,
 };
+
+/* Guests, by slot, whose devices have quick work. */
+static atomic_ullong quick_guests[VM_MAX / 64];
 
 const struct vdev_ops *vdev_ops_of(const struct vdev *d) { return kinds[d->kind]; }
 
@@ -82,6 +88,7 @@ void vdev_reset_all(struct vm *vm)
 {
     pci_guest_reset(&vm->devices->pci);
     atomic_store(&vm->devices->vdevs.deferred, 0);
+    atomic_store(&vm->devices->vdevs.quick, 0);
     for (unsigned i = 1; i < VDEV_SLOTS; i++)
         if (vm->devices->vdevs.d[i].kind)
             vdev_reset(vm, &vm->devices->vdevs.d[i]);
@@ -160,23 +167,43 @@ void vdev_defer(struct vm *vm, const struct vdev *d)
     pcpu_kick_service();
 }
 
-bool vdev_service(struct vm *vm)
+void vdev_quick_again(const struct vm *vm) { atomic_fetch_or(&quick_guests[vm->slot / 64], BIT64(vm->slot % 64)); }
+
+void vdev_defer_quick(struct vm *vm, const struct vdev *d)
+{
+    atomic_fetch_or(&vm->devices->vdevs.quick, BIT32(d->slot));
+    vdev_quick_again(vm);
+    pcpu_kick_disks();
+}
+
+uint64_t vdev_quick_take(unsigned word)
+{
+    ASSERT(word < ARRAY_SIZE(quick_guests));
+    atomic_ullong *w = &quick_guests[word];
+    return atomic_load_explicit(w, memory_order_relaxed) ? atomic_exchange(w, 0) : 0;
+}
+
+/* Serve the devices whose bits are set.  Those that have more to do are set again. */
+static bool vdev_serve(struct vm *vm, atomic_uint *deferred)
 {
     struct vdevs *all = &vm->devices->vdevs;
     ASSERT(this_pcpu()->index == 0);
-    if (!atomic_load_explicit(&all->deferred, memory_order_relaxed))
+    if (!atomic_load_explicit(deferred, memory_order_relaxed))
         return false;
-    unsigned slots = atomic_exchange(&all->deferred, 0);
+    unsigned slots = atomic_exchange(deferred, 0);
     bool busy = false;
     for (unsigned i = 1; i < VDEV_SLOTS; i++) {
         struct vdev *d = &all->d[i];
         if (!(slots & BIT32(i)) || !d->kind || !vdev_ops_of(d)->service || !vdev_ops_of(d)->service(vm, d))
             continue;
-        atomic_fetch_or(&all->deferred, BIT32(i)); /* there may be more */
+        atomic_fetch_or(deferred, BIT32(i)); /* there may be more */
         busy = true;
     }
     return busy;
 }
+
+bool vdev_service(struct vm *vm) { return vdev_serve(vm, &vm->devices->vdevs.deferred); }
+bool vdev_service_quick(struct vm *vm) { return vdev_serve(vm, &vm->devices->vdevs.quick); }
 
 static void vdev_describe_queues(const struct vm *vm, const struct vdev *d, struct printer *out)
 {

@@ -73,6 +73,7 @@ struct vdev {            /* [d] */
 
 struct vdevs {                 /* every device of a VM, by value */
     atomic_uint deferred;      /* [a] bit n: slot n has work for the service loop */
+    atomic_uint quick;         /* [a] likewise, quick work: vdev_defer_quick() */
     uint64_t work;             /* [d] work done since creation */
     struct vdev d[VDEV_SLOTS]; /* by slot; [0] unused */
 };
@@ -128,11 +129,18 @@ void vdev_push(struct vm *vm, struct vdev *d, unsigned q, uint16_t head, uint32_
 void vdev_config_changed(struct vm *vm, struct vdev *d);
 /** Have the service loop call ops->service soon.  Any context. */
 void vdev_defer(struct vm *vm, const struct vdev *d);
+/** The same for work that needs no other part of the service loop than vm_disk_serve() and the host's disks. */
+void vdev_defer_quick(struct vm *vm, const struct vdev *d);
 
 /** Print each device and its queues, for `vm inspect`.  Service pCPU, no lock: values may be torn. */
 void vdev_describe(const struct vm *vm, struct printer *out);
-/** Deferred work of one running VM.  True: some was done.  Service pCPU, dev_lock not held. */
+/** Deferred work of one running VM; the quick one.  True: there may be more.  Service pCPU, dev_lock not held. */
 bool vdev_service(struct vm *vm);
+bool vdev_service_quick(struct vm *vm);
+/** Take the guests with quick work: bit n is slot 64 * word + n.  Some may have none. */
+uint64_t vdev_quick_take(unsigned word);
+/** Have vdev_quick_take() name vm again. */
+void vdev_quick_again(const struct vm *vm);
 
 /* State; vCPUs frozen, no lock needed. */
 void vdev_save(struct vm *vm, struct wr *w);

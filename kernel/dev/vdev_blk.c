@@ -19,6 +19,7 @@
 
 #include "kernel/dev/devices.h"
 #include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 
 #define F_SIZE_MAX     BIT64(1)
@@ -61,6 +62,7 @@ struct blk {            /* [d] */
     const char *serial; /* [c] borrowed from vm's configuration; "": the disk's */
     struct disk_ram ram;
     bool hold;                        /* take no requests */
+    bool waits;                       /* the ring may have requests that could not be taken */
     unsigned n, n_pending, n_orphans; /* n_orphans <= n_pending <= n */
     unsigned n_pinned_orphans;
     uint64_t pending_bytes;
@@ -278,6 +280,15 @@ static void blk_complete(struct vm *vm, struct vdev *d, struct blk_req *q, enum 
 
 /* ---- the ring ---- */
 
+static void blk_defer(struct vm *vm, const struct vdev *d)
+{
+    const struct disk *disk = vm->blk[d->index]->disk;
+    if (disk && disk->local)
+        vdev_defer_quick(vm, d);
+    else
+        vdev_defer(vm, d);
+}
+
 /* A free request, or NULL: none may be taken now. */
 static struct blk_req *blk_req_alloc(struct blk *b)
 {
@@ -297,9 +308,17 @@ static bool blk_serve_ring(struct vm *vm, struct vdev *d)
     struct blk_req *q;
     uint64_t turn = vdev_turn_begin(vm);
     unsigned completed = 0;
-    while (!vdev_turn_over(vm, turn) && (q = blk_req_alloc(b)) && vdev_pop(vm, d, 0, &q->c) == VIRTQ_GOT) {
+    b->waits = false;
+    while (!vdev_turn_over(vm, turn)) {
+        if (!(q = blk_req_alloc(b))) {
+            b->waits = true;
+            break;
+        }
+        if (vdev_pop(vm, d, 0, &q->c) != VIRTQ_GOT)
+            break;
         q->used = true;
         q->pinned = false;
+        q->r.quick = b->disk->local;
         enum disk_status s = blk_begin(q);
         if (s == DISK_PENDING && !b->disk->max_pending) {
             q->used = false;
@@ -339,7 +358,10 @@ static void blk_done(struct disk_req *r, enum disk_status s)
             vdev_notify(vm, d, 0);
     }
     q->used = q->orphan = false;
-    vdev_defer(vm, d); /* there is room for requests that wait in the ring */
+    if (b->waits)
+        blk_defer(vm, d);
+    if (b->hold)
+        pcpu_kick_service(); /* whoever drains the disk */
     spin_unlock(&vm->dev_lock);
 }
 
@@ -348,7 +370,7 @@ static void blk_doorbell(struct vm *vm, struct vdev *d, unsigned q)
     const struct disk *disk = vm->blk[d->index]->disk;
     (void)q;
     if (!disk || disk->max_pending || !blk_serve_ring(vm, d))
-        vdev_defer(vm, d);
+        blk_defer(vm, d);
 }
 
 static bool blk_service(struct vm *vm, struct vdev *d)
@@ -465,7 +487,7 @@ void vdev_blk_hold(struct vm *vm, unsigned index, bool hold)
     spin_lock(&vm->dev_lock);
     vm->blk[index]->hold = hold;
     if (!hold)
-        vdev_defer(vm, vdev_find_nth(vm, VDEV_BLK, index));
+        blk_defer(vm, vdev_find_nth(vm, VDEV_BLK, index));
     spin_unlock(&vm->dev_lock);
 }
 

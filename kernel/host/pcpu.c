@@ -186,7 +186,7 @@ void pcpu_irq(unsigned vector)
         p->kicked = true;
     } else if (vector >= IRQ_VEC_DEVICE && vector <= IRQ_VEC_DEVICE_MAX) {
         p->n_device++;
-        atomic_fetch_or_explicit(&cpus[0].irq_pending, BIT32(vector - IRQ_VEC_DEVICE), memory_order_release);
+        atomic_fetch_or_explicit(&cpus[0].irq_pending, PCPU_CAUSE_IRQ(vector), memory_order_release);
         if (p->index)
             pcpu_kick(0);
     }

@@ -19,11 +19,17 @@ struct vcpu;
 /* Host interrupt vectors.  Device vectors are allocated by pcpu_irq_alloc(). */
 enum {
     IRQ_VEC_DEVICE = 0x30,
-    IRQ_VEC_DEVICE_MAX = 0x4e,
+    IRQ_VEC_DEVICE_MAX = 0x4d,
     IRQ_VEC_TIMER = 0xe0,
     IRQ_VEC_KICK = 0xe1,
     IRQ_VEC_SPURIOUS = 0xff
 };
+
+/* Why the service loop shall run: irq_pending of the boot CPU. */
+#define PCPU_CAUSE_IRQ(vector) BIT32((vector) - IRQ_VEC_DEVICE) /* a device vector fired, on any pCPU */
+#define PCPU_CAUSE_DISKS       BIT32(30)                        /* pcpu_kick_disks() */
+#define PCPU_CAUSE_SERVICE     BIT32(31)                        /* pcpu_kick_service() */
+_Static_assert(IRQ_VEC_DEVICE_MAX - IRQ_VEC_DEVICE < 30, "the bits above are not vectors");
 
 struct pcpu {
     struct pcpu *self;        /* GS:0 */
@@ -32,7 +38,7 @@ struct pcpu {
     uint64_t timer_tsc;       /* [owner] deadline of the armed timer; 0: not armed */
     bool timer_fired;         /* [owner] set by the timer interrupt */
     bool kicked;              /* [owner] set by the kick interrupt */
-    atomic_uint irq_pending;  /* [a] bit n: device vector IRQ_VEC_DEVICE+n fired, on any pCPU */
+    atomic_uint irq_pending;  /* [a] PCPU_CAUSE_*; of the boot CPU only */
     atomic_bool need_resched; /* [a] another vCPU of this pCPU may have to run now */
     _Atomic(struct vcpu *) running;
     uint64_t serve_from; /* [boot CPU] TSC from which irq_pending ends a slice */
@@ -71,6 +77,8 @@ void pcpu_kick(unsigned index);
 void pcpu_interrupt_self(void);
 /** Have the service loop run soon, when the boot CPU's guests have had their part.  Any pCPU. */
 void pcpu_kick_service(void);
+/** The same for guests' requests to disks of this host: other work need not be looked at (kernel/service.c). */
+void pcpu_kick_disks(void);
 /** HLT with IF=1 until an interrupt arrives; returns with IF=0, at once if a flag is set. */
 void pcpu_idle(void);
 

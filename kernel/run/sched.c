@@ -48,8 +48,8 @@ static struct {     /* boot CPU only */
     uint64_t due;   /* TSC by which the guests have had their part */
     uint64_t ticks; /* what the last turn took */
 } service;
-static uint64_t guest_cpus = UINT64_MAX;     /* [c] */
-static bool (*service_step)(uint64_t *wake); /* [c] */
+static uint64_t guest_cpus = UINT64_MAX; /* [c] */
+static sched_service_fn *service_step;   /* [c] */
 
 static int64_t turn_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_TURN_US); }
 static int64_t urgent_ticks(void) { return (int64_t)clock_us_to_tsc(SCHED_URGENT_US); }
@@ -312,29 +312,29 @@ static void service_charge(struct pcpu *me, uint64_t before, uint64_t now, uint6
 }
 
 /* Do a turn of the service loop (boot CPU).  Returns the TSC until which guests run: at least as long as the turn took.
- * *busy, *wake: see service_step() in kernel/service.h. */
-static uint64_t sched_service(struct pcpu *me, bool *busy, uint64_t *wake)
+ * causes, *busy, *wake: see service_step() in kernel/service.h. */
+static uint64_t sched_service(struct pcpu *me, unsigned causes, bool *busy, uint64_t *wake)
 {
     uint64_t before = tsc_read();
     *wake = ~UINT64_C(0);
-    *busy = me->index == 0 && service_step && service_step(wake);
+    *busy = me->index == 0 && service_step && service_step(causes, wake);
     uint64_t now = tsc_read(), least = MAX(clock_us_to_tsc(SCHED_MIN_SLICE_US), now - before);
     if (me->index == 0)
         service_charge(me, before, now, least);
     return now + MIN(clock_us_to_tsc(SCHED_SLICE_US), MAX(*wake - MIN(*wake, now), least));
 }
 
-/* Is it time for a turn of the service loop?  Guests have run until slice_end, or something waits for it. */
-static bool service_is_due(struct pcpu *me, uint64_t slice_end)
+/* Is it time for a turn of the service loop?  Guests have run until slice_end, or something waits for it: *causes. */
+static bool service_is_due(struct pcpu *me, uint64_t slice_end, unsigned *causes)
 {
     uint64_t now = tsc_read();
     if (now < slice_end && !(atomic_load(&me->irq_pending) && now >= me->serve_from))
         return false;
-    atomic_store(&me->irq_pending, 0); /* before the turn, which looks at their causes */
+    *causes = atomic_exchange(&me->irq_pending, 0); /* before the turn, which looks at what is behind them */
     return true;
 }
 
-void sched_service_set(bool (*step)(uint64_t *wake))
+void sched_service_set(sched_service_fn *step)
 {
     ASSERT(step);
     service_step = step;
@@ -346,11 +346,11 @@ void sched_run(void)
     struct runqueue *q = &queues[me->index];
     uint64_t slice_end = 0, service_wake = 0;
     bool busy = false;
+    unsigned causes;
     for (;;) {
         me->kicked = me->timer_fired = false; /* their causes are checked below */
-        bool serve = service_is_due(me, slice_end);
-        if (serve)
-            slice_end = sched_service(me, &busy, &service_wake);
+        if (service_is_due(me, slice_end, &causes))
+            slice_end = sched_service(me, causes, &busy, &service_wake);
         atomic_store(&me->need_resched, false); /* after the turn, which boosts, and before the pick, which looks */
         uint64_t now = tsc_read(), wake = service_wake, run_end = slice_end;
         struct vcpu *v = runqueue_pick(q, now, &wake, &run_end);
@@ -362,8 +362,9 @@ void sched_run(void)
             atomic_store(&v->state, next);
             continue;
         }
-        slice_end = 0; /* nothing to run: serve, and if that has nothing to do either, idle */
-        if (serve && !busy) {
+        if (busy || atomic_load(&me->irq_pending) || tsc_read() >= service_wake) {
+            slice_end = 0; /* nothing to run: serve */
+        } else {
             pcpu_timer_set(wake);
             pcpu_idle();
         }

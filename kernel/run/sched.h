@@ -36,7 +36,8 @@ bool sched_freeze(struct vcpu *v);
 void sched_yield_turn(struct vcpu *v);
 
 /** Set the boot CPU's work between slices: see service_step().  Once, before pcpu_start_all(). */
-void sched_service_set(bool (*step)(uint64_t *wake));
+typedef bool sched_service_fn(unsigned causes, uint64_t *wake);
+void sched_service_set(sched_service_fn *step);
 /** The loop of every pCPU: service work (boot CPU), then a slice of a runnable vCPU, else idle. */
 void sched_run(void) HV_NORETURN;
 

@@ -495,7 +495,7 @@ static bool ahci_poll(struct blockdev *d)
 
 static const struct blockdev_ops ahci_ops = { "AHCI", ahci_submit, ahci_poll };
 
-static void port_add(volatile uint8_t *hba, unsigned i, bool irq)
+static void port_add(volatile uint8_t *hba, unsigned i, uint8_t irq)
 {
     struct port *p = mem_alloc(sizeof(*p));
     struct port_memory *mem = p ? mem_alloc(sizeof(*mem)) : NULL;
@@ -544,7 +544,7 @@ void ahci_probe(const struct pci_dev *d)
     bool irq = vector && pci_msi_enable(d, 0, vector) == HV_OK;
     for (unsigned i = 0; i < PORTS_MAX; i++)
         if ((ports & BIT32(i)) && R_PORTS + (i + 1) * PORT_LEN <= d->bar[5].len && blockdev_room(d))
-            port_add(hba, i, irq);
+            port_add(hba, i, irq ? vector : 0);
     n_ports += CAP_PORTS(cap);
     mmio_write32(hba + R_IS, UINT32_MAX);
     mmio_write32(hba + R_GHC, GHC_AE | (irq ? GHC_IE : 0));

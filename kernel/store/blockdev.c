@@ -8,6 +8,7 @@
 
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/blockdev_impl.h"
 #include "kernel/store/gpt.h"
@@ -117,6 +118,14 @@ bool blockdev_step(void)
     for (unsigned i = 0; i < BLOCKDEVS_MAX && devs[i]; i++)
         moved |= devs[i]->ops->poll(devs[i]);
     return moved;
+}
+
+unsigned blockdev_causes(void)
+{
+    unsigned causes = 0;
+    for (unsigned i = 0; i < BLOCKDEVS_MAX && devs[i]; i++)
+        causes |= devs[i]->irq ? PCPU_CAUSE_IRQ(devs[i]->irq) : 0;
+    return causes;
 }
 
 bool blockdev_needs_polling(void)

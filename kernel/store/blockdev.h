@@ -32,6 +32,7 @@ struct block_writes {
 struct block_req {
     enum block_op op;
     bool unmap;      /* ZEROES: the space may be deallocated */
+    bool quick;      /* as in disk_req; else its completion brings a whole turn of the service loop */
     uint64_t offset; /* bytes; whole sectors within the disk.  FLUSH: 0 */
     uint32_t len;    /* likewise, 1 to BLOCK_LEN_MAX; in pages: to pages_max; DISCARD, ZEROES: to range_max */
     void *buf; /* READ, WRITE: host memory of len bytes, page-aligned and physically contiguous, as of mem_alloc() */
@@ -74,7 +75,7 @@ struct blockdev {
     bool discard, zeroes; /* it takes these operations */
     uint32_t range_max;   /* bytes of one of them; whole sectors */
     uint32_t pages_max;   /* bytes of a READ or WRITE in pages; 0: it takes none */
-    bool irq;             /* it interrupts the boot CPU; else it must be polled */
+    uint8_t irq;          /* the vector by which it interrupts the boot CPU; 0: it must be polled */
     uint64_t lost_us;     /* clock_us() when it stopped answering; 0: it answers */
     unsigned n_resets;
     uint64_t n_errors;
@@ -87,8 +88,10 @@ struct blockdev {
 void blockdev_init(void);
 /** In slot i < BLOCKDEVS_MAX, all of them KNOWN; NULL: none. */
 struct blockdev *blockdev_at(unsigned i);
-/** Part of the service loop.  True: there was progress. */
+/** Part of the service loop: answers of the disks, and requests for them.  True: there was progress. */
 bool blockdev_step(void);
+/** Interrupts of disks, as PCPU_CAUSE_IRQ(). */
+unsigned blockdev_causes(void);
 /** Is there a disk that does not interrupt? */
 bool blockdev_needs_polling(void);
 /** Do r and wait, for 5 s at most.  At boot only.  HV_E_IO: the disk failed it.  HV_E_TIMEOUT: no answer; *r and its

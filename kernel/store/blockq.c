@@ -3,6 +3,7 @@
 #include "kernel/store/blockq.h"
 
 #include "kernel/host/clock.h"
+#include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 
 void blockq_init(struct blockq *q, struct blockdev *d, unsigned n_slots, void (*send)(struct blockdev *, unsigned))
@@ -90,6 +91,8 @@ void blockq_done(struct blockq *q, unsigned slot, bool ok)
     q->dev->n_errors += !ok;
     q->dev->n_done[r->op] += ok;
     q->dev->n_bytes[r->op] += ok && r->op != BLOCK_FLUSH ? r->len : 0;
+    if (!r->quick)
+        pcpu_kick_service(); /* whoever waits for it looks */
     r->done(r, ok);
 }
 

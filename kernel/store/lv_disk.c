@@ -25,6 +25,7 @@
 #include <string.h>
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
+#include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/lvm.h"
 #include "kernel/store/registry.h"
@@ -121,6 +122,8 @@ static void piece_done(struct block_req *b, bool ok)
     s->busy = false;
     l->n_busy--;
     piece_unpin(s);
+    if (l->closed || l->held)
+        pcpu_kick_service(); /* who waits until nothing is busy */
     if (l->closed) {
         if (!l->n_busy)
             lv_disk_free(l);
@@ -142,6 +145,7 @@ static void piece_done(struct block_req *b, bool ok)
 static void piece_submit(struct slot *s, struct blockdev *dev)
 {
     s->b.done = piece_done;
+    s->b.quick = s->r->quick;
     s->b.writes = &s->d->writes;
     s->busy = true;
     s->d->n_busy++;
@@ -196,6 +200,8 @@ static bool piece_ask(struct slot *s, uint64_t len)
         return true;
     s->w.done = piece_may_write;
     s->busy = !snap_origin_write(l->origin, s->r->offset + s->at, len, &s->w);
+    if (s->busy)
+        pcpu_kick_service(); /* lv_disk_step() */
     return !s->busy;
 }
 
@@ -321,7 +327,6 @@ static bool lv_poll(struct disk *d)
             piece_begin(s);
             moved = true;
         }
-    lv_note_state(l);
     return moved;
 }
 
@@ -450,7 +455,7 @@ static enum hv_err lv_open_for(const char *vg, const char *lv, bool import, stru
     l->use = lvm_use_get(g, v->uuid);
     l->use->disks++;
     l->use->open = true;
-    l->disk = (struct disk){ .ops = &lv_ops, .serial = "godwit-lv", .max_pending = SLOTS };
+    l->disk = (struct disk){ .ops = &lv_ops, .serial = "godwit-lv", .max_pending = SLOTS, .local = true };
     snprintf(l->disk.name, sizeof(l->disk.name), "%.55s/%.55s", vg, lv);
     uint32_t block = DISK_SECTOR;
     bool discard = true;

@@ -73,7 +73,8 @@ struct virtio_blk {
     struct vring_desc (*tables)[TABLE]; /* likewise */
     uint64_t until_us; /* of STOPPING and NAMING; DOWN: the next try; READY: the next look at the status */
     enum state state;
-    bool msi, unmap;
+    bool unmap;
+    uint8_t vector; /* 0: none */
     uint64_t features;
 };
 static unsigned n_disks;
@@ -225,13 +226,13 @@ static void virtio_blk_begin(struct virtio_blk *b)
     const char *why = features_check(b);
     virtio_config_irq_off(&b->v);
     if (!why && (vring_size(&b->v, 0, b->ring.size) < b->ring.size ||
-                 !vring_start(&b->v, &b->ring, 0, b->msi ? 0 : VIRTIO_NO_VECTOR, &irq)))
+                 !vring_start(&b->v, &b->ring, 0, b->vector ? 0 : VIRTIO_NO_VECTOR, &irq)))
         why = "its queue is not as it should be";
     if (why) {
         virtio_blk_unusable(b, why);
         return;
     }
-    b->dev.irq = irq;
+    b->dev.irq = irq ? b->vector : 0;
     b->q.no_cache = !(b->features & F_FLUSH);
     virtio_status_set(&b->v, virtio_status(&b->v) | VIRTIO_STATUS_OK);
     memset(b->notes[0].id, 0, ID_LEN);
@@ -379,8 +380,9 @@ void virtio_blk_probe(const struct pci_dev *d)
     b->dev.ops = &virtio_blk_ops;
     snprintf(b->dev.name, sizeof(b->dev.name), "virtio%u", n_disks++);
     snprintf(b->dev.model, sizeof(b->dev.model), "virtio-blk");
-    uint8_t vector = pcpu_irq_alloc();
-    b->msi = vector && pci_msi_enable(d, 0, vector) == HV_OK;
+    b->vector = pcpu_irq_alloc();
+    if (b->vector && pci_msi_enable(d, 0, b->vector) != HV_OK)
+        b->vector = 0;
     virtio_blk_stop_begin(b);
     blockdev_add(&b->dev);
 }

@@ -13,8 +13,10 @@
 #include "kernel/vm/vm_disk.h"
 
 #include <stdio.h>
+#include "kernel/dev/vdev.h"
 #include "kernel/dev/vdev_blk.h"
 #include "kernel/host/clock.h"
+#include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -204,6 +206,31 @@ bool vm_disk_step(void)
         if (vm_at(i) && vm_state(vm_at(i)) != VM_STOPPED)
             moved |= vm_disk_poll(vm_at(i));
     return moved;
+}
+
+/* Requests in vm's rings go to its disks, and from there to the host's. */
+static void guest_disks_serve(struct vm *vm)
+{
+    bool unused;
+    if (vm_state(vm) != VM_RUNNING) {
+        vdev_quick_again(vm); /* once it runs again */
+        return;
+    }
+    if (vdev_service_quick(vm)) {
+        vdev_quick_again(vm);
+        pcpu_kick_disks();
+    }
+    (void)disks_poll(vm, &unused);
+}
+
+void vm_disk_serve(void)
+{
+    for (unsigned word = 0; word < DIV_ROUND_UP(vm_slots(), 64); word++)
+        for (uint64_t guests = vdev_quick_take(word); guests; guests &= guests - 1) {
+            struct vm *vm = vm_at(64 * word + (unsigned)__builtin_ctzll(guests));
+            if (vm && vm_is_built(vm))
+                guest_disks_serve(vm);
+        }
 }
 
 /* ---- quiesce ---- */

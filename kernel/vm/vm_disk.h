@@ -31,6 +31,8 @@ void vm_disk_adopt(struct vm *vm, struct disk *disk[CONFIG_MAX_DISKS]);
 void vm_disk_close(struct vm *vm);
 /** Drive all disks, pause and resume guests for them.  True: something moved.  Part of the service loop. */
 bool vm_disk_step(void);
+/** Begin what running guests have asked of local disks (vdev_defer_quick()).  Part of each turn of the service loop. */
+void vm_disk_serve(void);
 
 /** Quiesce before a stop: hold new requests, drain the old, flush.  Call again until true; the guest may run meanwhile.
  *  After that this host sends nothing to the servers. */

@@ -13,8 +13,6 @@
 #include "kernel/lib/print.h"
 #include "kernel/vm/vm_state.h"
 
-#define VM_MAX 256
-
 /** The guest is about to power off, reset or crash: cancel its move for this reason, if there is one.
  *  True: no move has the guest any more.  False: the destination may run it already, so the move decides. */
 typedef bool vm_abort_move_fn(const char *guest, const char *reason);

@@ -31,8 +31,6 @@ struct pcpu *this_pcpu(void)
 unsigned fake_n_kicks;
 void pcpu_kick(unsigned index) { (void)index, fake_n_kicks++; }
 struct pcpu *pcpu_get(unsigned index) { return index ? &idle_pcpu : &pcpu; }
-unsigned fake_service_wanted;
-void pcpu_kick_service(void) { fake_service_wanted++; }
 void random_bytes(void *buf, size_t len)
 {
     for (size_t i = 0; i < len; i++)

@@ -8,6 +8,7 @@
 #include "kernel/core/vm.h"
 #include "kernel/dev/devices.h"
 #include "kernel/vm/vm_state.h"
+#include "tests/fakes/service.h"
 
 struct machine {
     struct vm vm;
@@ -21,14 +22,13 @@ struct machine {
     bool host_is_full; /* guest_write() finds no memory */
 };
 
-extern uint64_t fake_tsc;            /* what tsc_read() says */
-extern uint64_t fake_wall_ns;        /* what clock_wall_ns() says */
-extern uint64_t fake_n_reads;        /* calls of guest_read() */
-extern uint64_t fake_n_written;      /* bytes written by guest_write() */
-extern unsigned fake_n_kicks;        /* calls of pcpu_kick() */
-extern unsigned fake_n_marked;       /* calls of dirty_mark() */
-extern unsigned fake_service_wanted; /* calls of pcpu_kick_service() */
-extern struct vcpu *fake_running;    /* whose slice "this pCPU" is in */
+extern uint64_t fake_tsc;         /* what tsc_read() says */
+extern uint64_t fake_wall_ns;     /* what clock_wall_ns() says */
+extern uint64_t fake_n_reads;     /* calls of guest_read() */
+extern uint64_t fake_n_written;   /* bytes written by guest_write() */
+extern unsigned fake_n_kicks;     /* calls of pcpu_kick() */
+extern unsigned fake_n_marked;    /* calls of dirty_mark() */
+extern struct vcpu *fake_running; /* whose slice "this pCPU" is in */
 
 /** What this version reads, as the peer of a move would say it. */
 static inline const struct vm_knows *machine_knows(void)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "kernel/host/page.h"
 #include "kernel/store/blockdev_impl.h"
+#include "tests/fakes/service.h"
 
 #define DISK_BYTES (MIB)
 
@@ -121,6 +122,22 @@ static void test_data(void **state)
     assert_int_equal(disk.n_flushes, ARRAY_SIZE(lens));
     mem_free(buf, BLOCK_LEN_MAX);
     mem_free(back, BLOCK_LEN_MAX);
+}
+
+/* The end of a request brings a turn of the service loop, unless its submitter waits for nothing else. */
+static void test_causes(void **state)
+{
+    (void)state;
+    struct blockdev *d = begin();
+    void *buf = page_alloc();
+    for (unsigned quick = 0; quick < 2; quick++) {
+        struct block_req r = { .op = BLOCK_READ, .quick = quick, .len = 512, .buf = buf, .done = done };
+        fake_service_wanted = n_good = 0;
+        d->ops->submit(d, &r);
+        turns(d, 4);
+        assert_true(n_good == 1 && fake_service_wanted == !quick);
+    }
+    page_free(buf);
 }
 
 /* More requests than slots, with flushes among them: all are done, and rings wrap. */

@@ -4,7 +4,8 @@
  *   kernel/store/lvm_write.c kernel/store/lvm_change.c kernel/store/lv_disk.c kernel/store/disk_flow.c
  *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c kernel/vm/boot_files.c kernel/vm/boot_travel.c
  *   kernel/host/boot_info.c kernel/config/config.c kernel/config/config_keys.c net/sha256.c tests/fakes/log_quiet.c
- *   tests/fakes/page.c tests/fakes/power_cut.c tests/fakes/window.c kernel/store/saved_find.c */
+ *   tests/fakes/page.c tests/fakes/power_cut.c tests/fakes/window.c kernel/store/saved_find.c
+ *   tests/fakes/service.c */
 /* unit-deps: bearssl */
 /* tests/unit/test_boot_keep.c - boot files into the store and back into memory, in a group that lvm2 made, on a disk
  * that loses power at every write. */

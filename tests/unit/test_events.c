@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: kernel/manage/events.c kernel/manage/events_watch.c kernel/lib/json.c kernel/lib/text.c
- *   kernel/lib/err.c kernel/lib/print.c kernel/core/vm.c tests/fakes/log.c */
+ *   kernel/lib/err.c kernel/lib/print.c kernel/core/vm.c tests/fakes/log.c tests/fakes/service.c */
 /* tests/unit/test_events.c - what a client is told of a host: guests, moves, disks, peers, changes; and that it learns
  * what it has missed. */
 #include <cmocka.h>

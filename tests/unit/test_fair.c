@@ -82,8 +82,9 @@ void pcpu_idle(void)
         time_to(due ? due : until);
 }
 
-static bool service_step(uint64_t *wake)
+static bool service_step(unsigned causes, uint64_t *wake)
 {
+    (void)causes;
     if (rang_at && now - rang_at > rang_late_max)
         rang_late_max = now - rang_at;
     rang_at = 0;
@@ -384,6 +385,54 @@ static void test_nmis_that_arrive_together(void **state)
     nmi_is = NMI_WAITS;
 }
 
+static void wake_halted(void) { interrupt(&g[0]); }
+
+/* A guest that halts and is woken all the time costs no turns of the service loop: it is asked for none. */
+static void test_halts_bring_no_turns(void **state)
+{
+    (void)state;
+    other = wake_halted, other_period = 100 * US;
+    run(1, (struct guest[]){ { .act = SLEEPS, .period = 10 * US } }, 1000000);
+    assert_true(g[0].n_slices > 5000);
+    assert_true(n_turns >= 190 && n_turns <= 201); /* a tick each 5 ms */
+}
+
+static unsigned rung, seen, rounds;
+static bool step_that_sees(unsigned causes, uint64_t *wake)
+{
+    seen |= causes;
+    rounds++;
+    *wake = now + 5000 * US;
+    return false;
+}
+static void ring_in_turn(void)
+{
+    rung = rung == PCPU_CAUSE_DISKS ? PCPU_CAUSE_SERVICE : PCPU_CAUSE_DISKS;
+    if (rung == PCPU_CAUSE_DISKS)
+        pcpu_kick_disks();
+    else
+        pcpu_kick_service();
+}
+
+/* The turn is told what asked for it, soon, and nothing else. */
+static void test_causes_reach_the_turn(void **state)
+{
+    (void)state;
+    unsigned cause;
+    for (unsigned i = 0; i < 2; i++) {
+        memset(cpus, 0, sizeof(cpus));
+        atomic_store(&cpus[0].online, true);
+        ring_in_turn();
+        sched_service_set(step_that_sees);
+        other = NULL;
+        seen = rounds = 0, cause = rung;
+        until = now + 2000 * US;
+        if (!setjmp(over))
+            sched_run();
+        assert_true(seen == cause && rounds == 1 && !atomic_load(&cpus[0].irq_pending));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -393,6 +442,8 @@ int main(void)
         cmocka_unit_test_setup(test_wake_ups_without_end, setup),
         cmocka_unit_test_setup(test_requests_for_one_that_waits, setup),
         cmocka_unit_test_setup(test_nmis_that_arrive_together, setup),
+        cmocka_unit_test_setup(test_halts_bring_no_turns, setup),
+        cmocka_unit_test_setup(test_causes_reach_the_turn, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

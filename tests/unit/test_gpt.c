@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: kernel/store/gpt.c kernel/store/blockq.c kernel/store/block_driver.c kernel/lib/err.c
- *   tests/fakes/log.c tests/fakes/page.c */
+ *   tests/fakes/log.c tests/fakes/page.c tests/fakes/service.c */
 /* tests/unit/test_gpt.c - partition tables: as sgdisk 1.0.9 wrote one (tests/unit/golden/gpt_sgdisk.bin: the first four
  * sectors, two of the second copy's entries, its header), damaged, and wrong; and what goes to a partition. */
 #include <cmocka.h>

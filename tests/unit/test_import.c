@@ -3,7 +3,8 @@
  *   kernel/store/snapshot_grow.c kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c
  *   kernel/store/lvm_write.c kernel/store/lvm_change.c kernel/store/lv_disk.c kernel/store/disk_flow.c
  *   kernel/lib/text.c kernel/lib/json.c kernel/lib/err.c kernel/lib/print.c kernel/manage/jobs.c net/sha256.c
- *   tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/power_cut.c kernel/store/saved_find.c */
+ *   tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/power_cut.c kernel/store/saved_find.c
+ *   tests/fakes/service.c */
 /* unit-deps: bearssl llhttp */
 /* tests/unit/test_import.c - images into volumes of a group that lvm2 made, on a disk that loses power at every write:
  * whatever happens, an import goes on with bytes that are there, and ends with the image or an error. */

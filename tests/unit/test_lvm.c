@@ -3,7 +3,7 @@
  *   kernel/store/snapshot_grow.c kernel/store/block_driver.c kernel/store/lvm_change.c kernel/store/lvm_commit.c
  *   kernel/store/lvm_write.c kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c
  *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c tests/fakes/page.c
- *   kernel/store/saved_find.c */
+ *   kernel/store/saved_find.c tests/fakes/service.c */
 /* tests/unit/test_lvm.c - volume groups as Debian's lvm2 2.03.16 wrote them (tests/unit/golden/lvm2_*.bin, the first
  * 64 KiB of the disks), damaged ones, and guests' disks on their volumes. */
 #include <cmocka.h>

@@ -6,7 +6,7 @@
  *   kernel/store/saved_find.c
  *   kernel/peers/leave_disks.c kernel/peers/arrive_disks.c kernel/peers/peer_disk.c kernel/peers/move_volume.c
  *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c
- *   tests/fakes/power_cut.c tests/fakes/registry.c */
+ *   tests/fakes/power_cut.c tests/fakes/registry.c tests/fakes/service.c */
 /* unit-deps: bearssl */
 /* tests/unit/test_move_volumes.c - volumes that move along with a stopped guest, from the disk of one end to that of
  * the other: both ends are real and share a store here, the engine between them is a loop. */

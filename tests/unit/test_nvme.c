@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: kernel/store/blockq.c kernel/store/block_driver.c kernel/lib/err.c tests/fakes/log.c
- *   tests/fakes/page.c */
+ *   tests/fakes/page.c tests/fakes/service.c */
 /* tests/unit/test_nvme.c - the NVMe driver before a controller that does what the specification says, fails, hangs,
  * disappears, or lies. */
 #include <cmocka.h>
@@ -373,16 +373,16 @@ static void test_lies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_probe, end),      cmocka_unit_test_teardown(test_bad_controllers, end),
-        cmocka_unit_test_teardown(test_slow, end),       cmocka_unit_test_teardown(test_late, end),
-        cmocka_unit_test_teardown(test_data, end),       cmocka_unit_test_teardown(test_many, end),
-        cmocka_unit_test_teardown(test_pages, end),      cmocka_unit_test_teardown(test_limits, end),
-        cmocka_unit_test_teardown(test_errors, end),     cmocka_unit_test_teardown(test_no_cache, end),
-        cmocka_unit_test_teardown(test_hang, end),       cmocka_unit_test_teardown(test_fatal, end),
-        cmocka_unit_test_teardown(test_deallocate, end), cmocka_unit_test_teardown(test_ranges, end),
-        cmocka_unit_test_teardown(test_gone, end),       cmocka_unit_test_teardown(test_swapped, end),
-        cmocka_unit_test_teardown(test_forgets, end),    cmocka_unit_test_teardown(test_epochs, end),
-        cmocka_unit_test_teardown(test_lies, end),
+        cmocka_unit_test_teardown(test_probe, end),    cmocka_unit_test_teardown(test_bad_controllers, end),
+        cmocka_unit_test_teardown(test_slow, end),     cmocka_unit_test_teardown(test_late, end),
+        cmocka_unit_test_teardown(test_data, end),     cmocka_unit_test_teardown(test_causes, end),
+        cmocka_unit_test_teardown(test_many, end),     cmocka_unit_test_teardown(test_pages, end),
+        cmocka_unit_test_teardown(test_limits, end),   cmocka_unit_test_teardown(test_errors, end),
+        cmocka_unit_test_teardown(test_no_cache, end), cmocka_unit_test_teardown(test_hang, end),
+        cmocka_unit_test_teardown(test_fatal, end),    cmocka_unit_test_teardown(test_deallocate, end),
+        cmocka_unit_test_teardown(test_ranges, end),   cmocka_unit_test_teardown(test_gone, end),
+        cmocka_unit_test_teardown(test_swapped, end),  cmocka_unit_test_teardown(test_forgets, end),
+        cmocka_unit_test_teardown(test_epochs, end),   cmocka_unit_test_teardown(test_lies, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

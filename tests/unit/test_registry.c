@@ -3,7 +3,7 @@
  *   kernel/store/snapshot_grow.c kernel/store/lvm_change.c kernel/store/lvm_commit.c kernel/store/lvm_write.c
  *   kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lv_disk.c kernel/store/lvm_label.c
  *   kernel/lib/text.c kernel/store/registry_format.c kernel/lib/err.c kernel/lib/print.c net/sha256.c
- *   tests/fakes/log.c tests/fakes/page.c kernel/store/saved_find.c */
+ *   tests/fakes/log.c tests/fakes/page.c kernel/store/saved_find.c tests/fakes/service.c */
 /* unit-deps: bearssl */
 /* tests/unit/test_registry.c - the registry on volumes that lvm2 made (tests/unit/golden/lvm2_registry*.bin: groups
  * `godwit` and `second`, each with godwit-registry of 8 MiB at byte 1 MiB), on disks that lose power at every write. */

@@ -2,7 +2,7 @@
  * tests/unit/test_sched.c - the vCPU scheduler in simulated time: fair shares, prompt interrupts that do not exceed the
  * fair share, spinning vCPUs that yield. */
 /* unit-sources: kernel/run/sched.c kernel/core/vcpu.c kernel/core/vm.c kernel/lib/err.c tests/fakes/log.c
- *   tests/fakes/page.c */
+ *   tests/fakes/page.c tests/fakes/service.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,7 +3,7 @@
  *   kernel/store/snapshot_grow.c kernel/store/snapshot_make.c kernel/store/lv_disk.c kernel/store/lvm_text.c
  *   kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c kernel/store/lvm_change.c
  *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c tests/fakes/page.c
- *   tests/fakes/cut_disk.c kernel/store/saved_find.c */
+ *   tests/fakes/cut_disk.c kernel/store/saved_find.c tests/fakes/service.c */
 /* tests/unit/test_snapshot_make.c - clones and snapshots are made, grow, are reverted to and deleted, in the group vg0
  * that lvm2 made (volumes web and db, 20 MiB free), while a guest writes and the power is cut at every sector. */
 #include <cmocka.h>

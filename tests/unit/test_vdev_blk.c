@@ -6,7 +6,7 @@
  *   kernel/dev/disk_ram.c kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c
  *   kernel/dev/pic.c kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c
  *   kernel/dev/steal_time.c kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c
- *   kernel/core/vm.c tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c */
+ *   kernel/core/vm.c tests/fakes/machine.c tests/fakes/service.c tests/fakes/log.c tests/fakes/page.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,6 +24,7 @@ enum { BLK = 4, VECTOR = 0x41 };
 #define DATA(i) (0x400000u + (i) * 0x40000u)
 static struct machine m;
 static struct disk disk;
+static bool local;                   /* the disk is one of this host */
 static struct disk_req *pending[64]; /* what the fake disk was given, in order */
 static unsigned n_pending;
 
@@ -49,6 +50,7 @@ static int begin(void **state)
                           .max_pending = 64,
                           .serial = "godwit-nbd",
                           .known = true,
+                          .local = local,
                           .info = { .bytes = 8 * MIB, .block = 4096, .flush = true, .zeroes = true } };
     vdev_blk_attach(&m.vm, 0, &disk);
     return 0;
@@ -63,10 +65,18 @@ static int end(void **state)
 }
 
 static void start(void) { drv_start(&m, BLK, VIRTIO_F_VERSION_1, 1); }
+/* As the service loop does: nothing without a cause, and what causes are for. */
 static void service(void)
 {
-    while (vdev_service(&m.vm))
-        ;
+    while (fake_service_wanted || fake_disks_wanted) {
+        unsigned whole = fake_service_wanted;
+        fake_service_wanted = fake_disks_wanted = 0;
+        fake_service_wanted += whole && vdev_service(&m.vm);
+        if ((vdev_quick_take(m.vm.slot / 64) & BIT64(m.vm.slot % 64)) && vdev_service_quick(&m.vm)) {
+            vdev_quick_again(&m.vm);
+            fake_disks_wanted++;
+        }
+    }
 }
 
 /* Request i with descriptors 3 i .. 3 i + 2. */
@@ -155,6 +165,25 @@ static void test_exchanged_while_it_runs(void **state)
     assert_true(status(2) == 0 && n_pending == 1);
 }
 
+/* A local disk asks for quick turns only, and for none when nothing waits in the ring. */
+static void test_causes(void **state)
+{
+    (void)state;
+    start();
+    service();
+    uint64_t t = DRV_RINGS(BLK, 0);
+    drv_put(&m, HEAD(0), 4, 4);
+    drv_desc(&m, t, 0, HEAD(0), 16, 1, 1);
+    drv_desc(&m, t, 1, HEAD(0) + 16, 1, 2, 0);
+    drv_offer(&m, BLK, 0, 0);
+    drv_bell(&m, BLK, 0);
+    assert_true(fake_disks_wanted == local && fake_service_wanted == !local);
+    service();
+    assert_true(n_pending == 1 && pending[0]->quick == local);
+    pending[0]->done(pending[0], DISK_OK);
+    assert_true(irq() && !fake_disks_wanted && !fake_service_wanted);
+}
+
 static void counts(enum blk_kind kind, uint64_t bytes, uint64_t requests, uint64_t errors)
 {
     const struct blk_counts *c = vdev_blk_counts(&m.vm, 0, kind);
@@ -203,6 +232,7 @@ static void test_hold_leaves_requests_in_the_ring(void **state)
     offer(1, 4, 0, 0, false);
     assert_true(n_pending == 1 && vdev_blk_pending(&m.vm, 0) == 1);
     pending[0]->done(pending[0], DISK_OK);
+    assert_true(fake_service_wanted); /* for who waits until it is drained */
     service();
     assert_true(n_pending == 1 && vdev_blk_pending(&m.vm, 0) == 0 && drv_used(&m, BLK, 0) == 1);
     /* the ring's state, as it moves: request 1 is found at the destination */
@@ -214,6 +244,7 @@ static void test_hold_leaves_requests_in_the_ring(void **state)
     memcpy(m.ram, ram, RAM);
     struct rd r = rd_init(saved, w.len);
     assert_true(vdev_load(&m.vm, &r, true));
+    fake_service_wanted = 1; /* the next tick */
     service();
     assert_true(n_pending == 1 && pending[0]->op == DISK_FLUSH);
     pending[0]->done(pending[0], DISK_OK);
@@ -388,6 +419,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, begin, end)
+        T(test_causes),
         T(test_answers_in_any_order),
         T(test_exchanged_while_it_runs),
         T(test_counted_by_kind),
@@ -400,5 +432,7 @@ int main(void)
         T(test_pins),
         T(test_reset_waits_for_dma),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests_name("a disk on a server", tests, NULL, NULL);
+    local = true;
+    return failed + cmocka_run_group_tests_name("a disk of this host", tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: kernel/store/blockq.c kernel/store/block_driver.c kernel/lib/err.c tests/fakes/log.c
- *   tests/fakes/page.c */
+ *   tests/fakes/page.c tests/fakes/service.c */
 /* tests/unit/test_virtio_blk.c - the virtio-blk driver before a device that does what the specification says, fails,
  * hangs, disappears, or lies. */
 #include <setjmp.h>
@@ -324,14 +324,14 @@ static void test_lies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_probe, end),   cmocka_unit_test_teardown(test_bad_devices, end),
-        cmocka_unit_test_teardown(test_late, end),    cmocka_unit_test_teardown(test_data, end),
-        cmocka_unit_test_teardown(test_pages, end),   cmocka_unit_test_teardown(test_many, end),
-        cmocka_unit_test_teardown(test_errors, end),  cmocka_unit_test_teardown(test_no_cache, end),
-        cmocka_unit_test_teardown(test_hang, end),    cmocka_unit_test_teardown(test_gone, end),
-        cmocka_unit_test_teardown(test_forgets, end), cmocka_unit_test_teardown(test_epochs, end),
-        cmocka_unit_test_teardown(test_swapped, end), cmocka_unit_test_teardown(test_lies, end),
-        cmocka_unit_test_teardown(test_ranges, end),
+        cmocka_unit_test_teardown(test_probe, end),    cmocka_unit_test_teardown(test_bad_devices, end),
+        cmocka_unit_test_teardown(test_late, end),     cmocka_unit_test_teardown(test_data, end),
+        cmocka_unit_test_teardown(test_causes, end),   cmocka_unit_test_teardown(test_pages, end),
+        cmocka_unit_test_teardown(test_many, end),     cmocka_unit_test_teardown(test_errors, end),
+        cmocka_unit_test_teardown(test_no_cache, end), cmocka_unit_test_teardown(test_hang, end),
+        cmocka_unit_test_teardown(test_gone, end),     cmocka_unit_test_teardown(test_forgets, end),
+        cmocka_unit_test_teardown(test_epochs, end),   cmocka_unit_test_teardown(test_swapped, end),
+        cmocka_unit_test_teardown(test_lies, end),     cmocka_unit_test_teardown(test_ranges, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

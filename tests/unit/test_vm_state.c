@@ -8,7 +8,8 @@
  *   kernel/dev/vdev_console.c kernel/dev/vdev_balloon.c kernel/dev/lapic.c kernel/dev/ioapic.c kernel/dev/pic.c
  *   kernel/dev/pit.c kernel/dev/rtc.c kernel/dev/pm.c kernel/dev/uart.c kernel/dev/pvclock.c kernel/dev/steal_time.c
  *   kernel/core/cpuid.c kernel/dev/msr.c kernel/lib/err.c kernel/lib/print.c kernel/core/vcpu.c kernel/core/vm.c
- *   tests/fakes/machine.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vm_memory.c tests/fakes/lvm.c */
+ *   tests/fakes/machine.c tests/fakes/service.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vm_memory.c
+ *   tests/fakes/lvm.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,7 +3,8 @@
  *   kernel/store/snapshot_grow.c kernel/store/snapshot_make.c kernel/store/snapshot_revert.c kernel/store/lv_disk.c
  *   kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c
  *   kernel/store/lvm_change.c kernel/store/block_zero.c kernel/store/disk_look.c kernel/lib/text.c kernel/lib/err.c
- *   kernel/lib/print.c tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/power_cut.c kernel/store/saved_find.c */
+ *   kernel/lib/print.c tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/power_cut.c kernel/store/saved_find.c
+ *   tests/fakes/service.c */
 /* tests/unit/test_volumes.c - stores and volumes made by Godwit: their life, what is refused, disks that fail, and a
  * power cut at every sector write. */
 #include <cmocka.h>
