@@ -4,7 +4,7 @@
 hardware.
 
 usage: run_bench.py [-k PATTERN] [--repeat N]
-  -k PATTERN   cases whose name matches ("exits" and "disks" are two)
+  -k PATTERN   cases whose name matches ("exits", "disks" and "storage-move" are three)
   --repeat N   N moves of each, the middle one by blackout is shown
 
 Each case starts a fresh guest (256 MiB, 1 vCPU) on host a, lets its program (tests/guest/dirtier.c) run for some
@@ -12,7 +12,7 @@ seconds, and moves it to b.  total, wire bytes and blackout are the source's rep
 that the guest saw in a tight loop over its clock.  The peer is Linux + KVM + QEMU in the same emulated machines,
 downtime limit 300 ms, *without* encryption; with TLS, as here, it needs 19.3 s when idle and does not finish 32-1000 in
 60 s.  Wall times of a busy machine are rough: the table says how busy it was.  The costs of exits (exits.py) and of
-requests to disks (disks.py) do not depend on it.
+requests to disks (disks.py) do not depend on it.  storage_move.py measures its peer in the same run.
 """
 import argparse
 import json
@@ -27,6 +27,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
 import emulator                                                     # noqa: E402  (needs the path above)
 import disks                                                        # noqa: E402
 import exits                                                        # noqa: E402
+import storage_move                                                 # noqa: E402
 from host import EFI, Host, Link, vm                                # noqa: E402
 
 # name, dirtier's arguments, peer (total s, gap ms, MB) and goal (total s, gap ms, MB); None: not measured, no goal
@@ -37,6 +38,7 @@ CASES = [
     ("128-4000",      "128,4000",    (14.9, 2404, 354), (25, 300, 300)),
     ("fill-32-1000",  "32,1000,fill", None,             None),
 ]
+BESIDE = ("godwit", "qemu", "qemu-blocking")                        # of storage_move.KINDS
 SETTLE_S = float(os.environ.get("BENCH_SETTLE_S", "5"))
 
 
@@ -130,6 +132,7 @@ def main():
     figures, rows = host_figures(), run(args.k, args.repeat)
     counts = exits.measure() if re.search(args.k, "exits") else None
     requests = disks.measure() if re.search(args.k, "disks") else None
+    moves = storage_move.measure(args.repeat, BESIDE) if re.search(args.k, "storage-move") else None
     took = time.monotonic() - start
     out = [table(rows), "", "(peer): Linux + KVM + QEMU without encryption (with TLS: idle 19.3 s, 32-1000 not in 60 "
                             "s); ! goal missed",
@@ -141,13 +144,15 @@ def main():
            f"host memory in use without guests: {figures['host_memory_mib']} MiB of 1536"]
     out += ["", exits.table(counts)] if counts else []
     out += ["", disks.table(requests)] if requests else []
+    out += ["", storage_move.table(moves)] if moves else []
     print("\n".join([""] + out))
     folder = os.path.join(emulator.BUILD, "bench")
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "bench.txt"), "w", encoding="utf-8") as f:
         f.write("\n".join(out) + "\n")
     with open(os.path.join(folder, "bench.json"), "w", encoding="utf-8") as f:
-        json.dump({"figures": figures, "rows": rows, "exits": counts, "disks": requests, "bench_s": took}, f, indent=1)
+        json.dump({"figures": figures, "rows": rows, "exits": counts, "disks": requests, "storage_move": moves,
+                   "bench_s": took}, f, indent=1)
     return 0
 
 
