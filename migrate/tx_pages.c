@@ -16,14 +16,15 @@
 #include <stdio.h>
 #include "migrate/tx_impl.h"
 
-#define PEEK_US          250000 /* a harvest costs milliseconds and a fault per hot page, so not more often */
-#define COST_PAGE        16     /* work units of a step: a page compressed by LZ4 (about 12 instructions per byte) */
-#define COST_HASH        2      /* a page hashed and copied, in part or whole (about 1.5) */
-#define COST_LOOK        1      /* a zero page, or a frame merely looked at */
-#define B_BYTES_MIN      (128 * 1024) /* smaller rounds tell nothing about throughput */
-#define P_PAGES_MIN      64
-#define F_GUESS_US       5000 /* saving and loading the state */
-#define STOPS_UNDONE_MAX 3
+#define PEEK_US            250000 /* a harvest costs milliseconds and a fault per hot page, so not more often */
+#define COST_PAGE          16     /* work units of a step: a page compressed by LZ4 (about 12 instructions per byte) */
+#define COST_HASH          2      /* a page hashed and copied, in part or whole (about 1.5) */
+#define COST_LOOK          1      /* a zero page, or a frame merely looked at */
+#define B_BYTES_MIN        (128 * 1024) /* smaller rounds tell nothing about throughput */
+#define P_PAGES_MIN        64
+#define F_GUESS_US         5000 /* saving and loading the state */
+#define STOPS_UNDONE_MAX   3
+#define PAGES_BEFORE_DISKS (64 * 1024) /* bytes; and a batch */
 
 static bool bit_get(const uint64_t *map, uint64_t i) { return map[i / 64] >> (i % 64) & 1; }
 static void bit_clear(uint64_t *map, uint64_t i) { map[i / 64] &= ~BIT64(i % 64); }
@@ -214,6 +215,13 @@ static unsigned tx_page_send(struct mig_tx *m, uint64_t gfn)
     return tx_page_count(m, mig_enc_page(&m->enc, gfn, page));
 }
 
+/* No room for pages?  With disks, a write of the guest waits behind what is queued here. */
+static bool tx_queue_full(const struct mig_tx *m)
+{
+    bool wait = m->disks.n && m->state == MIG_TX_PRECOPY && mig_fifo_len(&m->io.out) >= PAGES_BEFORE_DISKS;
+    return wait || mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE;
+}
+
 enum send_result { SENT_SOME, SENT_ALL, SENT_FULL, SENT_FAILED };
 
 /* Encode from todo, then late, until the step's budget is used, the queue is full, or both are empty. */
@@ -230,7 +238,7 @@ static enum send_result tx_pages_send(struct mig_tx *m)
             m->cursor = 0;
             continue;
         }
-        if (mig_fifo_free(&m->io.out) < MIG_ENC_ROOM + MIG_RESERVE)
+        if (tx_queue_full(m))
             return SENT_FULL;
         uint64_t costly = m->round_costly;
         unsigned cost = tx_page_send(m, gfn);

@@ -2,7 +2,7 @@
  * kernel/peers/move_volume.c - see move_volume.h.
  *
  * A volume is known by its UUID: another may have its name by now.  What cannot be done yet, because the volume is
- * being closed or its group is being changed, is tried again. */
+ * being closed, its group is being changed, or a disk fails a request, is tried again for a minute. */
 #include "kernel/peers/move_volume.h"
 
 #include <stdio.h>
@@ -14,7 +14,7 @@
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
 
-#define RETRY_US   100000
+#define RETRY_US   250000
 #define GIVE_UP_US (60 * 1000000ul)
 
 struct errand {
@@ -45,11 +45,13 @@ void move_volume_keep(const char *group, const char *uuid) { errand_add(group, u
 static void errand_done(void *ctx, enum hv_err err, const char *text)
 {
     struct errand *e = ctx;
-    e->over = true;
-    if (err)
+    e->begun = false;
+    e->retry_us = clock_us() + RETRY_US;
+    e->over = !err || clock_us() > e->begun_us + GIVE_UP_US;
+    if (err && e->over)
         log_error("mig", "%s/%s is not %s: %s", e->group, e->name, e->keep ? "released from its move" : "deleted",
                   text);
-    else if (!e->keep)
+    else if (!err && !e->keep)
         log_info("mig", "%s/%s is deleted: its guest does not run here", e->group, e->name);
 }
 
@@ -82,10 +84,10 @@ static void errand_try(struct errand *e)
     snprintf(e->name, sizeof(e->name), "%s", lv->name);
     struct store_watch watch = { .progress = errand_progress, .done = errand_done, .ctx = e };
     enum hv_err err = e->keep ? tag_remove(g, e, WHY(why)) : volume_delete(g, e->name, &watch, WHY(why));
-    e->begun = !err;
-    e->retry_us = clock_us() + RETRY_US;
-    if (err && (err != HV_E_BUSY || clock_us() > e->begun_us + GIVE_UP_US))
+    if (err)
         errand_done(e, err, why);
+    else
+        e->begun = !e->over;
 }
 
 /* ---- after a power cut ---- */

@@ -755,6 +755,10 @@ def test_progress_fits():
         a.answers["GET /v1/migrations/1"] = moving(2, phase="DISKS", round=0, percent=28, disks=disks)
         bars = drawn(on_terminal(a, 80, "migration", "watch", "a/1")[1])
         assert " 28% disks 412 of 1024 MiB, 1234.6 MB/s, eta 5 s" in bars[0] and "[==" in bars[0], bars
+        with tempfile.NamedTemporaryFile() as large:                # its SHA-256 takes a while, in many pieces
+            large.truncate(300 * MIB)
+            began, shown = time.monotonic(), on_terminal(a, 80, "volume", "import", large.name, "web", "--raw")[1]
+            assert 1 <= shown.count("SHA-256, ") <= 10 * (time.monotonic() - began) + 1, shown.count("SHA-256, ")
         a.answers["GET /v1/migrations/1"] = moving(3)
         out, err = a.ctl("migration", "watch", "a/1")
         assert "\033" not in out + err and "\r" not in out + err and err.count("web -> b [") == 1, (out, err)

@@ -58,6 +58,31 @@ static void test_sparse(void **s)
     world_fini(&w);
 }
 
+/* While pages are sent over a slow link, the guest's writes do not wait behind many of them. */
+static void test_pages_yield(void **s)
+{
+    (void)s;
+    struct world w;
+    struct mig_opts o;
+    size_t most = 0;
+    mig_opts_default(&o);
+    o.lz4 = false;
+    world_init(&w, 800, 3, &o);
+    fake_guest_disks(&w.a, 1, 2 * FAKE_GRAIN);
+    for (unsigned turn = 0; turn < 2000 && mig_tx_state(w.tx) <= MIG_TX_PRECOPY; turn++) {
+        mig_tx_step(w.tx, w.now += 1000);
+        if (mig_tx_state(w.tx) == MIG_TX_PRECOPY && mig_fifo_len(&mig_tx_io(w.tx)->out) > most)
+            most = mig_fifo_len(&mig_tx_io(w.tx)->out);
+        carry(&w.sd, &mig_tx_io(w.tx)->out, &mig_rx_io(w.rx)->in, 8192);
+        mig_rx_step(w.rx, w.now);
+        carry(&w.ds, &mig_rx_io(w.rx)->out, &mig_tx_io(w.tx)->in, 1 << 20);
+    }
+    assert_in_range(most, 16384, 65536 + MIG_DISK_REC_MAX + MIG_BATCH_REC_MAX);
+    run(&w);
+    assert_moved(&w);
+    world_fini(&w);
+}
+
 /* A disk of this many bytes that differs is found out by the test itself. */
 static void test_mutant(void **s)
 {
@@ -329,10 +354,19 @@ static void test_hostile_destination(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_moves),      cmocka_unit_test(test_sparse),    cmocka_unit_test(test_mutant),
-        cmocka_unit_test(test_disk_fails), cmocka_unit_test(test_cuts),      cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_stuck),      cmocka_unit_test(test_no_memory), cmocka_unit_test(test_hostile_source),
-        cmocka_unit_test(test_damage),     cmocka_unit_test(test_window),    cmocka_unit_test(test_hostile_destination),
+        cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_pages_yield),
+        cmocka_unit_test(test_mutant),
+        cmocka_unit_test(test_disk_fails),
+        cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_stuck),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_hostile_source),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_window),
+        cmocka_unit_test(test_hostile_destination),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

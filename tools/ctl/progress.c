@@ -15,14 +15,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WIDTH_USUAL  80 /* of a terminal that does not say */
-#define LINE_EVERY_S 5  /* without a terminal: a line at most this often */
+#define WIDTH_USUAL  80  /* of a terminal that does not say */
+#define DRAW_MS      100 /* so often at most */
+#define LINE_EVERY_S 5   /* without a terminal: a line at most this often */
 
-static volatile sig_atomic_t interrupted;
-static time_t line_after; /* without a terminal: when the next line may come */
+static volatile sig_atomic_t interrupted, resized;
+static time_t line_after;   /* without a terminal: when the next line may come */
+static uint64_t draw_after; /* the same for a bar, in ms */
 
 static void on_interrupt(int sig) { (void)sig, interrupted = 1; }
-static void on_resize(int sig) { (void)sig; }
+static void on_resize(int sig) { (void)sig, resized = 1; }
 
 static bool on_terminal(void) { return isatty(STDERR_FILENO) && isatty(STDOUT_FILENO); }
 
@@ -32,6 +34,7 @@ void progress_begin(void)
     struct sigaction resize = { .sa_handler = on_resize };
     interrupted = 0;
     line_after = 0;
+    draw_after = 0;
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGWINCH, &resize, NULL);
 }
@@ -80,13 +83,26 @@ static size_t text_fit(const char *text, unsigned columns)
     return n;
 }
 
+/* May a bar be drawn now? */
+static bool draw_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t now = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    if (now < draw_after && !resized)
+        return false;
+    resized = 0;
+    draw_after = now + DRAW_MS;
+    return true;
+}
+
 void progress_show(const char *fmt, ...)
 {
     char text[4 * PROGRESS_MAX];
     va_list ap;
     time_t now = time(NULL);
     bool terminal = on_terminal();
-    if (options.quiet || (!terminal && now < line_after))
+    if (options.quiet || (terminal ? !draw_now() : now < line_after))
         return;
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
