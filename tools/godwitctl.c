@@ -122,9 +122,9 @@ static const struct command {
       "serial console of a guest; Ctrl-] leaves it (--print: recent output; --send LINE: type a line)",
       "vm console web\nvm console web --send 'date'\nvm console web --print | tail", cmd_vm_console },
     { { "vm", "migrate" }, 1, 1, "NAME --to HOST|auto",
-      "to detach dry-run live quick cold paused policy network plain lz4 limit downtime verify with-disks keep",
+      "to detach dry-run live quick cold paused policy network plain lz4 limit downtime verify with-disks disk keep",
       "move a guest and watch (--detach: do not watch; --dry-run: only say what would happen)",
-      "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate web --to beta --quick --dry-run\nvm migrate web --to beta --with-disks\nvm migrate db --to beta --policy stop --limit 100",
+      "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate web --to beta --quick --dry-run\nvm migrate web --to beta --with-disks\nvm migrate web --to beta --disk vda=fast/web\nvm migrate db --to beta --policy stop --limit 100",
       cmd_vm_migrate },
     { { "vm", "move-disk" }, 2, 2, "NAME DISK --to PLACE", "to keep overwrite limit detach cancel",
       "move a disk of a running guest (vda, vdb...) to STORE/VOLUME, which is made if need be, or nbd:ADDRESS/EXPORT "
@@ -145,7 +145,7 @@ static const struct command {
     { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard", "resume-here discard",
       "end a move in doubt whose destination is gone for good; asks first (--yes: does not)",
       "migration resolve web --resume-here", cmd_migration_resolve },
-    { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to live quick cold paused",
+    { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to live quick cold paused with-disks disk",
       "where a guest could move, with every reason against it; without NAME: all running guests",
       "validate web --to beta\nvalidate",
       cmd_validate },
@@ -229,6 +229,8 @@ static const char move_options[] = "      --to HOST|auto   destination; auto: th
                                    "                       downtime-limit-ms)\n"
                                    "      --verify         compare hashes of all memory before the handoff\n"
                                    "      --with-disks     its volumes move along: they are copied while it runs\n"
+                                   "      --disk D=STORE/VOLUME   the same, and disk D (vda, vdb...) becomes that\n"
+                                   "                       volume there; may be given for each disk\n"
                                    "      --keep           these volumes are not deleted at the source afterwards\n";
 static const char which_move[] = "MOVE is HOST/NUMBER, NUMBER with --host, or a guest's name for its newest\n  move.\n";
 
@@ -356,6 +358,7 @@ enum {
     OPT_COLD,
     OPT_WITH_DISKS,
     OPT_KEEP,
+    OPT_DISK,
     OPT_DRY_RUN,
     OPT_BASE,
     OPT_RAW,
@@ -408,6 +411,7 @@ static const struct option long_options[] = {
     { "cold", no_argument, NULL, OPT_COLD },
     { "with-disks", no_argument, NULL, OPT_WITH_DISKS },
     { "keep", no_argument, NULL, OPT_KEEP },
+    { "disk", required_argument, NULL, OPT_DISK },
     { "dry-run", no_argument, NULL, OPT_DRY_RUN },
     { "base", no_argument, NULL, OPT_BASE },
     { "raw", no_argument, NULL, OPT_RAW },
@@ -512,6 +516,13 @@ static const char **option_text(int c)
     }
 }
 
+static bool place_add(const char *place)
+{
+    size_t n = strlen(options.places);
+    int len = snprintf(options.places + n, sizeof(options.places) - n, "%s%s", n ? "," : "", place);
+    return (size_t)len < sizeof(options.places) - n;
+}
+
 /* Options may come anywhere on the command line. */
 static enum exit_code read_options(int argc, char **argv, const char **config, enum wanted *want)
 {
@@ -553,6 +564,10 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_SPOOF:      options.spoof = true; break;
         case OPT_DEFINITION: options.show_config = true; break;
         case OPT_KEEP:       options.keep = true; break;
+        case OPT_DISK:
+            if (!place_add(optarg))
+                return fail(EXIT_USAGE, "--disk: the places of disks have more than 511 characters together");
+            break;
         case OPT_OVERWRITE:  options.overwrite = true; break;
         case OPT_LIVE:       options.live = true; break;
         case OPT_PAUSED:     options.paused = true; break;

@@ -240,6 +240,10 @@ bool config_name_ok(const char *s);
 /** Parse a decimal number in [min, max], or a network "A.B.C.D/1..32".  False, *out unchanged: s is not one. */
 bool config_number(const char *s, unsigned min, unsigned max, unsigned *out);
 bool config_network_parse(const char *s, struct config_network *out);
+#define CONFIG_PLACES_LEN 512
+/** Of a text "vda=GROUP/VOLUME,vdc=GROUP/VOLUME": the place at *at, which is moved on.  False: the end, or, if *at is
+ *  not "", malformed. */
+bool config_place_next(const char **at, unsigned *disk, struct lv_config *out);
 /** Does ip lie in n? */
 bool config_network_has(const struct config_network *n, const uint8_t ip[4]);
 /** May a guest that arrives have its disk on the server ip?  True: a [vm] here has it, or [host] disk-servers. */

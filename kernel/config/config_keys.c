@@ -587,6 +587,21 @@ static bool disk_parse(const char *v, struct disk_config *out)
     return disk_place_parse(s, out);
 }
 bool config_disk_parse(const char *value, struct disk_config *out) { return disk_parse(value, out); }
+
+bool config_place_next(const char **at, unsigned *disk, struct lv_config *out)
+{
+    char text[2 * CONFIG_LV_NAME_LEN];
+    const char *s = *at;
+    size_t n = strcspn(s, ",");
+    if (n < 5 || n - 4 >= sizeof(text) || memcmp(s, "vd", 2) != 0 || s[2] < 'a' || s[2] >= 'a' + CONFIG_MAX_DISKS ||
+        s[3] != '=')
+        return false;
+    memcpy(text, s + 4, n - 4);
+    text[n - 4] = '\0';
+    *disk = (unsigned)(s[2] - 'a');
+    *at = s + n + (s[n] == ',');
+    return lv_parse(text, out) || ((*at = s), false);
+}
 static bool vm_disk_set(struct parser *p, const char *v)
 {
     struct vm_config *vm = p->vm;

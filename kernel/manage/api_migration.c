@@ -152,6 +152,8 @@ static void put_options(struct json *o, const struct move_options *opt)
     json_bool(o, "live", opt->live);
     json_bool(o, "with_disks", opt->with_disks);
     json_bool(o, "keep", opt->keep);
+    if (opt->places[0])
+        json_str(o, "places", opt->places);
     if (opt->live)
         json_str(o, "policy", mig_if_stuck_name(opt->if_stuck));
     if (opt->network.prefix_len)

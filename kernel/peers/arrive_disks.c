@@ -72,6 +72,13 @@ static struct lvm_group *store_for(const char *name)
     return g && !g->why_not[0] ? g : lvm_group_find(registry_group());
 }
 
+/* The store for disk i of the offer; NULL: the chosen one is not here. */
+static struct lvm_group *store_of(const struct vm_offer *o, unsigned i)
+{
+    const char *name = o->config.disk[i].lv.vg;
+    return o->place_chosen[i] ? lvm_group_find(name) : store_for(name);
+}
+
 static uint64_t extents_of(const struct lvm_group *g, uint64_t bytes)
 {
     return DIV_ROUND_UP(bytes, g->vg.extent_bytes);
@@ -82,7 +89,7 @@ static uint64_t extents_needed(const struct vm_offer *o, const struct lvm_group 
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < o->config.n_disks; i++)
-        if (o->config.disk[i].kind == DISK_ON_LV && store_for(o->config.disk[i].lv.vg) == g)
+        if (o->config.disk[i].kind == DISK_ON_LV && store_of(o, i) == g)
             n += extents_of(g, o->disk[i].bytes);
     return n;
 }
@@ -105,10 +112,41 @@ static void store_check(const struct vm_offer *o, const struct lvm_group *g, rea
     add(ctx, text);
 }
 
+/* Can the volume be just there? */
+static enum hv_err place_check(const struct vm_offer *o, unsigned i, struct why *why)
+{
+    const struct lv_config *lv = &o->config.disk[i].lv;
+    const struct lvm_group *g = lvm_group_find(lv->vg);
+    if (!g)
+        return REFUSE(HV_E_NOENT, "there is no such store: `store list` names those that are");
+    enum hv_err e = lvm_volume_name_check(&g->vg, lv->lv, why);
+    if (!e)
+        e = volume_name_own(g, lv->lv, why);
+    const char *owner = vm_disk_owner(lv->vg, lv->lv, o->config.name);
+    for (unsigned k = 0; k < i && !owner; k++)
+        if (o->config.disk[k].kind == DISK_ON_LV && o->place_chosen[k] &&
+            !memcmp(&o->config.disk[k].lv, lv, sizeof(*lv)))
+            owner = "another disk of the guest";
+    return e || !owner ? e : REFUSE(HV_E_EXIST, "%s has that place in its definition", owner);
+}
+
+static void arrive_disk_check(const struct vm_offer *o, unsigned i, reason_fn *add, void *ctx)
+{
+    char text[500], why[300];
+    const struct lv_config *lv = &o->config.disk[i].lv;
+    if (o->disk[i].read_only) {
+        snprintf(text, sizeof(text), "its disk vd%c is read-only, and a volume that is made for it would not be",
+                 'a' + i);
+        add(ctx, text);
+    }
+    if (o->place_chosen[i] && place_check(o, i, WHY(why))) {
+        snprintf(text, sizeof(text), "its disk vd%c cannot be %s/%s here: %s", 'a' + i, lv->vg, lv->lv, why);
+        add(ctx, text);
+    }
+}
+
 void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx)
 {
-    char text[100];
-    const struct lvm_group *seen = NULL;
     for (unsigned i = 0; i < o->config.n_disks; i++) {
         if (o->config.disk[i].kind != DISK_ON_LV)
             continue;
@@ -116,15 +154,13 @@ void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx)
             add(ctx, "the guest brings disks, and this host has no store to put them in: `store create` makes one");
             return;
         }
-        if (o->disk[i].read_only) {
-            snprintf(text, sizeof(text), "its disk vd%c is read-only, and a volume that is made for it would not be",
-                     'a' + i);
-            add(ctx, text);
-        }
-        const struct lvm_group *g = store_for(o->config.disk[i].lv.vg);
-        if (g != seen)
+        arrive_disk_check(o, i, add, ctx);
+        const struct lvm_group *g = store_of(o, i);
+        bool seen = !g;
+        for (unsigned k = 0; k < i; k++)
+            seen |= o->config.disk[k].kind == DISK_ON_LV && store_of(o, k) == g;
+        if (!seen)
             store_check(o, g, add, ctx);
-        seen = g;
     }
 }
 
@@ -171,11 +207,14 @@ enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id
     for (unsigned i = 0; i < o->config.n_disks; i++) {
         if (o->config.disk[i].kind != DISK_ON_LV)
             continue;
-        const struct lvm_group *g = store_for(o->config.disk[i].lv.vg);
+        const struct lvm_group *g = store_of(o, i);
         struct arrive_disk *k = &a->d[a->n++];
         *k = (struct arrive_disk){ .index = i, .bytes = o->disk[i].bytes, .all = a };
         snprintf(k->group, sizeof(k->group), "%s", g->vg.name);
-        name_choose(a, k, g, o->config.disk[i].lv.lv);
+        if (o->place_chosen[i])
+            snprintf(k->name, sizeof(k->name), "%s", o->config.disk[i].lv.lv);
+        else
+            name_choose(a, k, g, o->config.disk[i].lv.lv);
         if (!missing_all(k)) {
             arrive_disks_free(a);
             return REFUSE(HV_E_NOMEM, "no memory for the guest's disks");

@@ -130,13 +130,13 @@ static enum hv_err probe_put(struct link *l, struct ask *a, struct ask_reply *r)
     if (e)
         return e;
     r->text[0] = 0;
-    if (vm_knows_check(&knows, a->vm, WHY(r->text)) != HV_OK) {
+    if (vm_knows_check(&knows, a->vm, a->places, WHY(r->text)) != HV_OK) {
         r->state = ASK_ANSWERED;
         r->n_reasons = 1;
         r->at_us = clock_us();
         return HV_OK;
     }
-    e = vm_offer_write(a->vm, &knows, offer, sizeof(offer), &len);
+    e = vm_offer_write(a->vm, &knows, a->places, offer, sizeof(offer), &len);
     return e ? e : mig_ask_probe(l->m, a->vm->config.name, MAX(a->vm->mem.n_gfns, 1u), offer, len, clock_us());
 }
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/peers/ask.h - a question to all peers at once: where is this guest, or would you take it?  Service pCPU only.
  *
- * All peers are asked in parallel, each over one stream that carries all open questions and is closed soon after.  An
- * unreachable peer takes the time of a connection attempt (5 s) and delays no other answer. */
+ * Peers are asked in parallel, each over one stream.  An unreachable one takes 5 s and delays no other answer. */
 #ifndef GODWIT_KERNEL_PEERS_ASK_H
 #define GODWIT_KERNEL_PEERS_ASK_H
 
@@ -26,8 +25,9 @@ struct ask_reply {
 };
 struct ask {
     enum ask_kind kind;
-    const struct vm *vm;  /* borrowed until ask_end(); ASK_PROBE: must not be STOPPED; ASK_HELLO: NULL */
-    struct mig_id ticket; /* ASK_FIND: this host's */
+    const struct vm *vm;            /* borrowed until ask_end(); ASK_HELLO: NULL */
+    struct mig_id ticket;           /* ASK_FIND: this host's */
+    char places[CONFIG_PLACES_LEN]; /* ASK_PROBE: of volumes, or "" */
     unsigned n;
     struct ask_reply reply[CONFIG_MAX_PEERS]; /* [i]: of the i-th [peer] */
     struct ask *next;

@@ -13,7 +13,7 @@
 _Static_assert(CONFIG_MAX_PEERS <= 64, "struct choice has a bit for each peer");
 #define CHOOSE_US (15 * 1000000ul) /* peers without an answer by then are left out */
 
-enum hv_err choose_begin(struct choice *c, const struct vm *vm)
+enum hv_err choose_begin(struct choice *c, const struct vm *vm, const char *places)
 {
     if (!host_config->n_peers) {
         snprintf(c->reasons, sizeof(c->reasons), "this host has no [peer] in godwit.conf");
@@ -21,8 +21,10 @@ enum hv_err choose_begin(struct choice *c, const struct vm *vm)
     }
     c->ask = ask_begin(ASK_PROBE, vm, NULL);
     c->since_us = clock_us();
-    if (c->ask)
+    if (c->ask) {
+        snprintf(c->ask->places, sizeof(c->ask->places), "%s", places);
         return HV_OK;
+    }
     snprintf(c->reasons, sizeof(c->reasons), "no memory on this host to ask its peers");
     return HV_FAIL(HV_E_NOMEM);
 }

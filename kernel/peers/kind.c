@@ -33,9 +33,15 @@ const char *move_disks_name(enum move_disks disks)
     return "?";
 }
 
-static enum hv_err disks_kind(const struct vm *vm, bool along, enum move_disks *out, struct why *why)
+static enum hv_err disks_kind(const struct vm *vm, bool along, const char *places, enum move_disks *out,
+                              struct why *why)
 {
     char text[300];
+    struct lv_config lv;
+    for (unsigned i; config_place_next(&places, &i, &lv);)
+        if (i >= vm->config.n_disks || vm->config.disk[i].kind != DISK_ON_LV)
+            return REFUSE(HV_E_NOENT, "%s has no disk vd%c that is a volume, so it cannot become %s/%s",
+                          vm->config.name, 'a' + i, lv.vg, lv.lv);
     const char *stays = vm_disk_stays(vm, along, text, sizeof(text));
     if (stays)
         return REFUSE(HV_E_UNSUPP, "%s cannot move: %s", vm->config.name, stays);
@@ -85,7 +91,7 @@ enum hv_err move_kind_of(const struct vm *vm, const struct move_options *o, stru
         enum hv_err e = cold_kind(vm, o, why);
         out->how = MOVE_COLD;
         if (!e)
-            e = disks_kind(vm, true, &out->disks, why);
+            e = disks_kind(vm, true, o->places, &out->disks, why);
         return e ? e : vm_disk_check(&vm->config, why);
     }
     if (!vm_may_move(vm)) {
@@ -99,5 +105,5 @@ enum hv_err move_kind_of(const struct vm *vm, const struct move_options *o, stru
         return REFUSE(HV_E_UNSUPP, "%s is %s, and only a stopped guest moves cold: `vm shutdown %s` first", name,
                       vm_state_name(vm_state(vm)), name);
     out->how = vm->operator_paused ? MOVE_PAUSED : o->live ? MOVE_LIVE : MOVE_QUICK;
-    return disks_kind(vm, o->with_disks, &out->disks, why);
+    return disks_kind(vm, o->with_disks, o->places, &out->disks, why);
 }

@@ -154,10 +154,10 @@ static enum hv_err src_describe(void *ctx, const void *knows, size_t knows_len, 
     if (e)
         return REFUSE(e, "what the destination says that it reads is malformed");
     o->peer_records = vm_knows_version(&o->knows, VM_KNOWS_REGISTRY, 1);
-    e = vm_knows_check(&o->knows, o->vm, why);
+    e = vm_knows_check(&o->knows, o->vm, o->job.options.places, why);
     if (!vm_knows_version(&o->knows, OFFER_FIELD_BOOT, 1) || !boot_set_hash_step(&o->vm->boot))
         o->n_boot_pages = 0;
-    return e ? e : vm_offer_write(o->vm, &o->knows, buf, cap, len);
+    return e ? e : vm_offer_write(o->vm, &o->knows, o->job.options.places, buf, cap, len);
 }
 
 static size_t src_frame_take(void *ctx, void *buf, size_t cap) { return guest_net_take(outgoing_vm(ctx), buf, cap); }
@@ -372,7 +372,7 @@ static void job_wait(struct outgoing *o, const struct peer_config *p, const char
 static enum hv_err choosing_begin(struct outgoing *o)
 {
     o->job.stats.phase = "CHOOSE";
-    enum hv_err e = choose_begin(&o->choice, o->vm);
+    enum hv_err e = choose_begin(&o->choice, o->vm, o->job.options.places);
     if (e)
         return e;
     o->peer = NULL;

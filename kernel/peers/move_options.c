@@ -4,6 +4,7 @@
  * Both forms have the same checks and texts.  Input is an operator's or a client's: anything wrong is refused. */
 #include "kernel/peers/move_options.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define DOWNTIME_MAX_MS 60000
@@ -27,6 +28,24 @@ static enum hv_err option_bad(struct why *why, const char *what, const char *exp
 #define LIMIT_EXPECTED    "a number of MB per second up to 100000, 0 for no limit,"
 #define PAUSED_EXPECTED   "a live move: a paused guest dirties nothing that has to converge; no policy"
 #define KIND_EXPECTED     "live, quick or cold"
+#define PLACES_EXPECTED   "a place for each disk once, like vda=STORE/VOLUME,"
+
+/* Take one more list of places.  False: malformed, too long, or a disk is named twice. */
+static bool places_add(struct move_options *o, const char *v)
+{
+    struct lv_config lv;
+    unsigned disk, seen = 0;
+    size_t n = strlen(o->places);
+    int len = snprintf(o->places + n, sizeof(o->places) - n, "%s%s", n ? "," : "", v);
+    const char *at = o->places;
+    o->with_disks = true;
+    while (config_place_next(&at, &disk, &lv)) {
+        if (seen & BIT32(disk))
+            return false;
+        seen |= BIT32(disk);
+    }
+    return !*at && *v && (size_t)len < sizeof(o->places) - n;
+}
 
 /* Ask for a kind of move by its name.  False: there is no such kind. */
 static bool kind_ask(const char *name, struct move_options *o)
@@ -84,7 +103,7 @@ enum hv_err move_limits_json(const struct json_in *in, struct move_options *o, s
 enum hv_err move_options_json(const struct json_in *in, struct move_options *o, struct why *why)
 {
     unsigned n_set;
-    char policy[16], network[24], kind[16];
+    char policy[16], network[24], kind[16], places[CONFIG_PLACES_LEN];
     bool has_policy = option_word(in, "policy", policy, sizeof(policy)) == HV_OK;
     if (json_get_bool(in, "lz4", &o->lz4) == HV_E_INVAL)
         return option_bad(why, "lz4", "true or false");
@@ -96,6 +115,8 @@ enum hv_err move_options_json(const struct json_in *in, struct move_options *o, 
         return option_bad(why, "with_disks", "true or false");
     if (json_get_bool(in, "keep", &o->keep) == HV_E_INVAL)
         return option_bad(why, "keep", "true or false");
+    if (option_word(in, "places", places, sizeof(places)) == HV_OK && !places_add(o, places))
+        return option_bad(why, "places", PLACES_EXPECTED);
     if (option_word(in, "kind", kind, sizeof(kind)) == HV_OK && !kind_ask(kind, o))
         return option_bad(why, "kind", KIND_EXPECTED);
     if (has_policy && !mig_if_stuck_parse(policy, &o->if_stuck))
@@ -116,6 +137,8 @@ static const char *option_value(const char *option, const char *v, struct move_o
         return mig_if_stuck_parse(v, &o->if_stuck) ? NULL : POLICY_EXPECTED;
     if (!strcmp(option, "--network"))
         return config_network_parse(v, &o->network) ? NULL : NETWORK_EXPECTED;
+    if (!strcmp(option, "--disk"))
+        return places_add(o, v) ? NULL : PLACES_EXPECTED;
     if (!strcmp(option, "--limit"))
         return config_number(v, 0, LIMIT_MAX_MB, &o->bandwidth_limit_mb) ? NULL : LIMIT_EXPECTED;
     if (!strcmp(option, "--downtime"))

@@ -13,6 +13,8 @@
  *   --downtime MS        downtime_limit_ms   [host]             the longest blackout to plan with, 1 to 60000
  *                                            downtime-limit-ms
  *   --with-disks         with_disks          no                 volumes of this host move along with the guest
+ *   --disk D=S/V         places              the same names     that one does, to volume V of store S there; more than
+ *                                                               one, in JSON with a comma between them
  *   --keep               keep                no                 such volumes are not deleted here afterwards
  *   --verify             verify              [host] verify      hash all memory at the stop and compare before the
  *                                                               handoff */
@@ -26,8 +28,8 @@
 
 #define MOVE_OPTIONS_USAGE                                                                               \
     "[--plain | --lz4] [--live | --quick | --cold] [--policy throttle|wait|stop] [--network A.B.C.D/N] " \
-    "[--limit MB/S] [--downtime MS] [--verify] [--with-disks [--keep]]"
-#define MOVE_OPTIONS_WORDS 13 /* at most */
+    "[--limit MB/S] [--downtime MS] [--verify] [--with-disks [--disk vdX=STORE/VOLUME]... [--keep]]"
+#define MOVE_OPTIONS_WORDS 21 /* at most */
 #define MOVE_LIMITS_USAGE  "[--limit MB/S] [--downtime MS]"
 #define MOVE_LIMITS_WORDS  4
 
@@ -37,7 +39,8 @@ struct move_options {
     enum mig_if_stuck if_stuck;
     unsigned downtime_limit_ms;
     unsigned bandwidth_limit_mb;
-    struct config_network network; /* 0.0.0.0/0: any */
+    struct config_network network;  /* 0.0.0.0/0: any */
+    char places[CONFIG_PLACES_LEN]; /* of volumes, at the destination: config_place_next(); with_disks is set then */
 };
 
 void move_options_default(const struct config *c, struct move_options *o);

@@ -37,8 +37,9 @@ void vm_knows_add(struct vm_knows *k, uint16_t id);
 HV_MUST_CHECK enum hv_err vm_knows_parse(struct vm_knows *k, const uint8_t *buf, size_t len);
 /** The newest version of a part that both read: at most newest, ours.  0: the peer does not know the part. */
 unsigned vm_knows_version(const struct vm_knows *k, uint16_t id, unsigned newest);
-/** Can a peer that reads k take vm as it is now?  HV_E_VERSION: no; why names everything that it does not know.
- *  In vm_state.c. */
-HV_MUST_CHECK enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, struct why *why);
+/** Can a peer that reads k take vm as it is now, with places as for vm_offer_write()?  HV_E_VERSION: no; why names
+ *  everything that it does not know.  In vm_state.c. */
+HV_MUST_CHECK enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, const char *places,
+                                         struct why *why);
 
 #endif

@@ -399,9 +399,7 @@ static bool disks_read(struct vm_offer *o, struct rd *r)
 }
 
 /* The volumes, which move along, in the order of the field DISKS, which comes before: of each, size, block size and
- * DISK_* bits as for a disk on a server · from version 2 on flags u8 (1: this store and name, or none) · store text ·
- * volume text.  Before version 2 the guest is not stopped. */
-enum { ALONG_CHOSEN = 1 };
+ * DISK_* bits as for a disk on a server · store text · volume text.  Before version 2 the guest is not stopped. */
 static unsigned along_needs(const struct vm *vm)
 {
     for (unsigned i = 0; i < vm->config.n_disks; i++)
@@ -416,8 +414,6 @@ static void along_write(const struct vm *vm, struct wr *w)
         if (d->kind != DISK_ON_LV)
             continue;
         disk_info_write(w, vm, i);
-        if (w->version > 1)
-            wr_u8(w, 0);
         offer_text_write(w, d->lv.vg);
         offer_text_write(w, d->lv.lv);
     }
@@ -428,14 +424,36 @@ static bool along_read(struct vm_offer *o, struct rd *r)
         struct disk_config *d = &o->config.disk[i];
         if (d->kind != DISK_ON_LV)
             continue;
-        bool info = disk_info_parse(r, &o->disk[i]);
-        unsigned flags = r->version > 1 ? rd_u8(r) : 0;
-        o->place_chosen[i] = flags & ALONG_CHOSEN;
-        if (!info || (flags & ~(unsigned)ALONG_CHOSEN) || !offer_text_read(r, d->lv.vg, sizeof(d->lv.vg)) ||
+        if (!disk_info_parse(r, &o->disk[i]) || !offer_text_read(r, d->lv.vg, sizeof(d->lv.vg)) ||
             !offer_text_read(r, d->lv.lv, sizeof(d->lv.lv)) || !offer_volume_name_ok(d->lv.lv))
             return false;
     }
     return true;
+}
+
+/* Where volumes are to be, and nowhere else: the text of config_place_next().  It comes from the operator, not from the
+ * guest. */
+static unsigned places_needs(const struct vm *vm)
+{
+    (void)vm;
+    return 0;
+}
+static void places_write(const struct vm *vm, struct wr *w) { (void)vm, (void)w; }
+static bool places_read(struct vm_offer *o, struct rd *r)
+{
+    char text[CONFIG_PLACES_LEN];
+    const char *at = text;
+    struct lv_config lv;
+    unsigned i;
+    if (!offer_text_read(r, text, sizeof(text)))
+        return false;
+    while (config_place_next(&at, &i, &lv)) {
+        if (i >= o->config.n_disks || o->config.disk[i].kind != DISK_ON_LV || !offer_volume_name_ok(lv.lv))
+            return false;
+        o->config.disk[i].lv = lv;
+        o->place_chosen[i] = true;
+    }
+    return !*at;
 }
 
 /* All cards: n u8, and n times: mac 6 · flags u8 (1: spoof). */
@@ -500,7 +518,9 @@ void vm_offer_unknown(const struct vm *vm, const struct vm_knows *k, struct name
             name_list_add(names, fields[i].name);
 }
 
-static void offer_field_write(const struct offer_field *f, unsigned version, const struct vm *vm, struct wr *w)
+/* places: of that field; NULL: of none. */
+static void offer_field_write(const struct offer_field *f, unsigned version, const struct vm *vm, const char *places,
+                              struct wr *w)
 {
     wr_u16(w, f->id);
     wr_u16(w, (uint16_t)version);
@@ -509,19 +529,23 @@ static void offer_field_write(const struct offer_field *f, unsigned version, con
     wr_u32(w, 0);
     size_t start = w->len;
     w->version = version;
-    f->write(vm, w);
+    if (places)
+        offer_text_write(w, places);
+    else
+        f->write(vm, w);
     if (w->bad)
         return;
     struct wr len = wr_init(w->p + len_at, 4);
     wr_u32(&len, (uint32_t)(w->len - start));
 }
 
-static void offer_fields_write(const struct vm *vm, const struct vm_knows *k, struct wr *w)
+static void offer_fields_write(const struct vm *vm, const struct vm_knows *k, const char *places, struct wr *w)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {
         unsigned version = vm_knows_version(k, fields[i].id, fields[i].version);
-        if (version && fields[i].needs(vm))
-            offer_field_write(&fields[i], version, vm, w);
+        bool is_places = fields[i].id == OFFER_FIELD_PLACES;
+        if (version && (is_places ? places[0] != 0 : fields[i].needs(vm) != 0))
+            offer_field_write(&fields[i], version, vm, is_places ? places : NULL, w);
     }
 }
 
@@ -577,7 +601,8 @@ static enum hv_err offer_fields_parse(struct rd *r, struct vm_offer *o, struct w
 
 /* ---- the whole offer ---- */
 
-enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len)
+enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, const char *places, uint8_t *buf, size_t cap,
+                           size_t *len)
 {
     const struct cpuid_table *cpuid = offer_cpuid(vm);
     ASSERT(cpuid && offer_n_vcpus(vm) >= 1 && offer_n_vcpus(vm) <= VM_MAX_VCPUS);
@@ -607,7 +632,7 @@ enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_
     cpuid_save(cpuid, &w);
     offer_sections_write(&w, k);
     if (format > VM_OFFER_FORMAT_0_1)
-        offer_fields_write(vm, k, &w);
+        offer_fields_write(vm, k, places, &w);
     *len = w.len;
     return w.bad ? HV_FAIL(HV_E_RANGE) : HV_OK;
 }

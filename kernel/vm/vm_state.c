@@ -817,9 +817,11 @@ void vm_state_unknown(const struct vm *vm, const struct vm_knows *k, struct name
             name_list_add(names, sections[i].name);
 }
 
-enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, struct why *why)
+enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, const char *places, struct why *why)
 {
     struct name_list parts_lacking = { .n = 0 }, features = { .n = 0 };
+    if (places[0] && !vm_knows_version(k, OFFER_FIELD_PLACES, 1))
+        name_list_add(&parts_lacking, "chosen places of disks");
     vm_offer_unknown(vm, k, &parts_lacking);
     if (vm_is_built(vm)) {
         vm_state_unknown(vm, k, &parts_lacking);

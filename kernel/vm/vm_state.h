@@ -75,7 +75,8 @@ struct vm;
     X(VCPUS,    0x0108, 1, "more than 8 processors", vcpus) \
     X(AUTOSTART, 0x8109, 1, "autostart",  autostart) \
     X(STOPPED,  0x010c, 1, "moves while stopped", stopped) \
-    X(ALONG,    0x010a, 2, "disks that move along", along)
+    X(ALONG,    0x010a, 2, "disks that move along", along) \
+    X(PLACES,   0x010d, 1, "chosen places of disks", places)
 /* clang-format on */
 
 enum vms_section {
@@ -132,10 +133,11 @@ struct vm_offer {
         char name[32];             /* the source's; "" from release 0.1 */
     } device[VM_KNOWS_PARTS_MAX];
 };
-/** Describe a VM to a host that knows k, in the newest format that it reads.  HV_E_RANGE: cap is too small
- *  (VM_OFFER_MAX suffices).  Service pCPU; vm built, or STOPPED. */
-HV_MUST_CHECK enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap,
-                                         size_t *len);
+/** Describe a VM to a host that knows k, in the newest format that it reads.  places: of its volumes there, as
+ *  config_place_next() reads it; "": any.  HV_E_RANGE: cap is too small (VM_OFFER_MAX suffices).  Service pCPU; vm
+ *  built, or STOPPED. */
+HV_MUST_CHECK enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, const char *places,
+                                         uint8_t *buf, size_t cap, size_t *len);
 /** Add the name of each field that the guest needs and k lacks. */
 void vm_offer_unknown(const struct vm *vm, const struct vm_knows *k, struct name_list *names);
 /** Parse an offer; buf is untrusted.  HV_E_VERSION: a format or device that this host does not know.

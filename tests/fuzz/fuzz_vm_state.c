@@ -46,7 +46,7 @@ static void begin(void)
     CHECK(pvclock_system_time_write(m.vm.vcpus[1], 0x5001) == HV_OK);
     CHECK(uart_put_input(&m.vm, "x", 1) == 1);
     CHECK(vm_state_save(&m.vm, machine_knows(), good_state, sizeof(good_state), &state_len, WHY(why)) == HV_OK);
-    CHECK(vm_offer_write(&m.vm, machine_knows(), good_offer, sizeof(good_offer), &offer_len) == HV_OK);
+    CHECK(vm_offer_write(&m.vm, machine_knows(), "", good_offer, sizeof(good_offer), &offer_len) == HV_OK);
 }
 
 static size_t input_make(const uint8_t *data, size_t size)

@@ -160,11 +160,13 @@ def test_guests_live_here(own):
     home.define("sleeper", 21, "lv:godwit/sleep")               # it has never run; its volume moves along
     said = home.ctl("vm", "migrate", "sleeper", "--to", "b", "--dry-run")[0]
     assert "transfer type: cold" in said and "copied" in said, said
-    said = home.ctl("vm", "migrate", "sleeper", "--to", "b")
+    assert "there is no such store" in home.ctl("vm", "migrate", "sleeper", "--to", "b", "--dry-run", "--disk",
+                                                "vda=fast/nap", code=None)[0]
+    said = home.ctl("vm", "migrate", "sleeper", "--to", "b", "--disk", "vda=godwit/nap")
     assert "sleeper moved from a to b" in said[0] and "transfer type cold" in said[1], said
     assert [(vm["host"], vm["state"]) for vm in home.json("vm", "list")["vms"] if vm["name"] == "sleeper"] == [
         ("b", "stopped")]
-    assert [v["host"] for v in home.json("volume", "list")["volumes"] if v["name"] == "sleep"] == ["b"]
+    assert [v["host"] for v in home.json("volume", "list")["volumes"] if v["name"] in ("sleep", "nap")] == ["b"]
     want = {**{guest: [("a", "running")] for guest in WEB}, "mover": [("b", "running")]}
     home.wait_where(want)
     home.power_cut()

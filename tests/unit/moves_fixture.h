@@ -174,9 +174,9 @@ unsigned dial_order(const struct config *c, const struct peer_config *peer, cons
 
 /* ---- choosing: b is the only peer that answers ---- */
 
-enum hv_err choose_begin(struct choice *c, const struct vm *vm)
+enum hv_err choose_begin(struct choice *c, const struct vm *vm, const char *places)
 {
-    (void)c, (void)vm;
+    (void)c, (void)vm, (void)places;
     return HV_OK;
 }
 enum choose_state choose_step(struct choice *c, uint64_t busy, const struct peer_config **peer, struct why *why)
@@ -371,9 +371,10 @@ enum hv_err vm_disk_check(const struct vm_config *c, struct why *why)
 }
 uint64_t vm_memory_promisable(void) { return promisable; }
 size_t vm_state_max(const struct vm *vm) { return vm ? 1000 : 0; }
-enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len)
+enum hv_err vm_offer_write(const struct vm *vm, const struct vm_knows *k, const char *places, uint8_t *buf, size_t cap,
+                           size_t *len)
 {
-    (void)k;
+    (void)k, (void)places;
     *len = (size_t)snprintf((char *)buf, cap, "%s%s", vm->config.name,
                             vm->operator_paused          ? " paused"
                             : vm_state(vm) == VM_STOPPED ? " stopped"
@@ -461,9 +462,9 @@ unsigned vm_knows_version(const struct vm_knows *k, uint16_t id, unsigned newest
     (void)k;
     return (id == OFFER_FIELD_BOOT && peer_knows_boot) || (id == VM_KNOWS_REGISTRY && peer_records) ? newest : 0;
 }
-enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, struct why *why)
+enum hv_err vm_knows_check(const struct vm_knows *k, const struct vm *vm, const char *places, struct why *why)
 {
-    (void)k, (void)vm, (void)why;
+    (void)places, (void)k, (void)vm, (void)why;
     return HV_OK;
 }
 enum hv_err vm_state_save(struct vm *vm, const struct vm_knows *k, uint8_t *buf, size_t cap, size_t *len,

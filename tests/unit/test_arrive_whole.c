@@ -47,6 +47,15 @@ enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_
     return HV_OK;
 }
 
+enum hv_err lvm_volume_name_check(const struct lvm_vg *vg, const char *name, struct why *why)
+{
+    return vg && name && why ? HV_OK : HV_E_INVAL;
+}
+enum hv_err volume_name_own(const struct lvm_group *g, const char *name, struct why *why)
+{
+    return g && name && why ? HV_OK : HV_E_REFUSED;
+}
+
 static enum disk_status fake_submit(struct disk *d, struct disk_req *r)
 {
     last_op = r->op;

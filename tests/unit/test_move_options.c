@@ -73,6 +73,22 @@ static void test_good(void **s)
     check(true, true, MIG_STUCK_THROTTLE, 0, 0, 300, false);
 }
 
+static void test_places(void **s)
+{
+    struct lv_config lv;
+    unsigned disk;
+    const char *at = got.places;
+    (void)s;
+    assert_int_equal(words("--disk vdc=fast/web+1 --disk vda=s/root"), HV_OK);
+    assert_true(got.with_disks);
+    assert_string_equal(got.places, "vdc=fast/web+1,vda=s/root");
+    assert_true(config_place_next(&at, &disk, &lv) && disk == 2 && !strcmp(lv.vg, "fast") && !strcmp(lv.lv, "web+1"));
+    assert_true(config_place_next(&at, &disk, &lv) && disk == 0 && !strcmp(lv.vg, "s") && !strcmp(lv.lv, "root"));
+    assert_true(!config_place_next(&at, &disk, &lv) && !*at);
+    assert_int_equal(json("{\"places\":\"vda=s/x,vdb=s/y\"}"), HV_OK);
+    assert_true(got.with_disks);
+}
+
 /* What is wrong is named, with what is expected. */
 static void test_bad(void **s)
 {
@@ -92,6 +108,13 @@ static void test_bad(void **s)
         { "--quick --policy wait", "--policy: ", "a live move" },
         { "{\"kind\":\"paused\"}", "kind: ", "live, quick or cold" },
         { "{\"kind\":1}", "kind: ", "live, quick or cold" },
+        { "--disk", "--disk: ", "vda=STORE/VOLUME" },
+        { "--disk vda=x", "--disk: ", "vda=STORE/VOLUME" },
+        { "--disk vdq=s/x", "--disk: ", "vda=STORE/VOLUME" },
+        { "--disk vda=s/x --disk vda=s/y", "--disk: ", "each disk once" },
+        { "{\"places\":\"vda=s/x;vdb=s/y\"}", "places: ", "vda=STORE/VOLUME" },
+        { "{\"places\":\"\"}", "places: ", "vda=STORE/VOLUME" },
+        { "{\"places\":1}", "places: ", "vda=STORE/VOLUME" },
         { "--fast", "--fast: ", "--plain" },
         { "fast", "fast: ", "--plain" },
         { "{\"downtime_limit_ms\":0}", "downtime_limit_ms: ", "60000" },
@@ -183,8 +206,8 @@ static void test_advance(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_good), cmocka_unit_test(test_bad),
-                                        cmocka_unit_test(test_limits), cmocka_unit_test(test_rate_limit),
-                                        cmocka_unit_test(test_advance) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_good),       cmocka_unit_test(test_places),
+                                        cmocka_unit_test(test_bad),        cmocka_unit_test(test_limits),
+                                        cmocka_unit_test(test_rate_limit), cmocka_unit_test(test_advance) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

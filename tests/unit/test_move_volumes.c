@@ -250,13 +250,17 @@ static void test_cold_ends(void **state)
 static void test_keep(void **state)
 {
     (void)state;
+    offer.place_chosen[2] = true;
+    offer.config.disk[2].lv = (struct lv_config){ "vg0", "chosen" };
     admit();
+    offer.place_chosen[2] = false;
+    assert_string_equal(arrived.config.disk[2].lv.lv, "chosen");
     copy(100000);
     arrive_disks_keep(arrive);
     leave_disks_left(leave, true);
     for (unsigned i = 0; i < 5000; i++)
         turn();
-    assert_true(volume("root") && volume("root.2"));
+    assert_true(volume("root") && volume("root.2") && volume("chosen"));
 }
 
 /* The volume is opened by another meanwhile: said, and nothing is lost. */
@@ -327,6 +331,24 @@ static void test_refusals(void **state)
     assert_string_equal(reasons_now(), "its disk vdc is read-only, and a volume that is made for it would not be\n");
     offer.disk[2] = (struct disk_info){ .bytes = 90 * MIB, .block = 512 };
     assert_non_null(strstr(reasons_now(), "the guest's disks need 96 MiB in the store vg0 here, where "));
+    offer.disk[2] = offer.disk[0];
+    offer.place_chosen[0] = offer.place_chosen[2] = true;
+    offer.config.disk[0].lv = offer.config.disk[2].lv = (struct lv_config){ "vg0", "free" };
+    assert_string_equal(reasons_now(),
+                        "its disk vdc cannot be vg0/free here: another disk of the guest has that place in "
+                        "its definition\n");
+    offer.config.disk[0].lv = (struct lv_config){ "vg0", "root" };
+    assert_non_null(strstr(reasons_now(), "its disk vda cannot be vg0/root here: "));
+    offer.config.disk[0].lv = (struct lv_config){ "vg0", "file.1" };
+    assert_non_null(strstr(reasons_now(), "its disk vda cannot be vg0/file.1 here: "));
+    offer.config.disk[0].lv = (struct lv_config){ "vg1", "x" };
+    assert_string_equal(reasons_now(), "its disk vda cannot be vg1/x here: there is no such store: `store list` names "
+                                       "those that are\n");
+    offer.place_chosen[0] = false;
+    owner = "web";
+    assert_string_equal(reasons_now(), "its disk vdc cannot be vg0/free here: web has that place in its definition\n");
+    owner = NULL;
+    offer.place_chosen[2] = false;
     struct lvm_group *g = lvm_group_find("vg0");
     g->vg.frozen = "it is exported";
     assert_non_null(strstr(reasons_now(), "no volume can be made in the store vg0 here: the volume group vg0 can"));

@@ -94,7 +94,7 @@ static void begin(unsigned n)
     stir(&a);
     fake_tsc += 3000000000;
     assert_int_equal(vm_state_save(&a.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     machine_init(&b, n, RAM);
 }
 static void end(void)
@@ -374,15 +374,15 @@ static void test_a_vcpus_own_tsc_moves(void **unused)
     assert_int_equal(fake_tsc + (uint64_t)b.hw_tsc_offset[1], 1777 + 3000000);
 
     assert_int_equal(vm_knows_parse(&old, NULL, 0), HV_OK);
-    assert_int_equal(vm_knows_check(&old, &b.vm, WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_knows_check(&old, &b.vm, "", WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "does not know (TSC_ADJUST): update it"));
     assert_int_equal(msr_write(b.vm.vcpus[1], 0x3b, 0), HV_OK);
-    assert_int_equal(vm_knows_check(&old, &b.vm, WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_knows_check(&old, &b.vm, "", WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "does not know (tsc-adjust): update it"));
     for (unsigned i = 0; i < b.vm.cpuid->n; i++)
         if (b.vm.cpuid->e[i].leaf == 7)
             b.vm.cpuid->e[i].reg[CPUID_EBX] &= ~BIT32(1);
-    assert_int_equal(vm_knows_check(&old, &b.vm, WHY(why)), HV_OK);
+    assert_int_equal(vm_knows_check(&old, &b.vm, "", WHY(why)), HV_OK);
     end();
 }
 
@@ -398,14 +398,14 @@ static void test_a_moved_apic_page_moves(void **unused)
     for (unsigned i = 0; i < k.n; i++)
         if (k.part[i].id == VMS_SEC_LAPIC)
             k.part[i].version = 1;
-    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_OK);
+    assert_int_equal(vm_knows_check(&k, &a.vm, "", WHY(why)), HV_OK);
     assert_int_equal(vm_state_save(&a.vm, &k, state, sizeof(state), &state_len, WHY(why)), HV_OK);
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(msr_write(v, 0x1b, 0xfed40000 | on), HV_OK);
     assert_int_equal(vm_state_save(&a.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
     assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
     assert_int_equal(b.vm.vcpus[0]->lapic->base_msr, 0xfed40000 | on);
-    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_knows_check(&k, &a.vm, "", WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "does not know (local APIC): update it"));
     assert_int_equal(vm_state_save(&a.vm, &k, again, sizeof(again), &len, WHY(why)), HV_E_VERSION);
     static const uint64_t reserved[] = { BIT64(0), BIT64(9), BIT64(52), APIC_BASE_BSP };
@@ -435,7 +435,7 @@ static void test_a_pressed_power_button_moves(void **unused)
     spin_lock(&a.vm.dev_lock);
     assert_true(pm_button_press(&a.vm));
     spin_unlock(&a.vm.dev_lock);
-    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_knows_check(&k, &a.vm, "", WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "does not know (ACPI power): update it"));
     assert_int_equal(vm_state_save(&a.vm, &k, again, sizeof(again), &len, WHY(why)), HV_E_VERSION);
     assert_int_equal(vm_state_save(&a.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
@@ -549,7 +549,7 @@ static void test_64_vcpus(void **unused)
         if (n > VM_MAX_VCPUS_0_1) {
             struct vm_knows old;
             assert_int_equal(vm_knows_parse(&old, NULL, 0), HV_OK);
-            assert_int_equal(vm_knows_check(&old, &a.vm, WHY(why)), HV_E_VERSION);
+            assert_int_equal(vm_knows_check(&old, &a.vm, "", WHY(why)), HV_E_VERSION);
             assert_non_null(strstr(why, "more than 8 processors"));
         }
         end();
@@ -567,28 +567,28 @@ static void test_offer_of_a_disk_on_a_server(void **unused)
     a.vm.config.disk[0].kind = DISK_ON_NBD;
     *nbd = (struct nbd_config){ .ip = { 10, 0, 0, 5 }, .port = 10809, .name = "web" };
     a.vm.disks.d[0].disk = &disk;
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(&o.config.disk[0], &a.vm.config.disk[0], sizeof(o.config.disk[0]));
     assert_true(disk_fits(&disk.info, &o.disk[0]) && disk_fits(&o.disk[0], &disk.info));
     for (size_t n = 0; n < offer_len; n++)
         assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     nbd->tls = true, nbd->fingerprint[31] = 0xf1;
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(&o.config.disk[0], &a.vm.config.disk[0], sizeof(o.config.disk[0]));
     for (size_t n = 0; n < offer_len; n++)
         assert_int_not_equal(vm_offer_parse(offer, n, &o, WHY(why)), HV_OK);
     nbd->tls = false;
     disk.info.block = 3000;
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     disk.info.block = 4096, disk.info.bytes = 64 * MIB + 512;
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     a.vm.disks.d[0].disk = NULL;
     a.vm.config.n_disks = 0;
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     offer[34] |= 32; /* a fingerprint, of no server */
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     assert_non_null(strstr(why, "no such disk"));
@@ -617,7 +617,7 @@ static void test_offer_of_many_disks_and_cards(void **unused)
     }
     for (unsigned i = 0; i < CONFIG_MAX_NICS; i++)
         c->nic[i] = (struct nic_config){ .mac = { 2, 0, 0, 0, 0, (uint8_t)(i + 1) }, .spoof = i == 6 };
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_true(o.config.n_disks == CONFIG_MAX_DISKS && o.config.n_nics == CONFIG_MAX_NICS);
     assert_memory_equal(o.config.disk, c->disk, sizeof(c->disk));
@@ -626,13 +626,13 @@ static void test_offer_of_many_disks_and_cards(void **unused)
     for (size_t n = 0; n < offer_len; n++)
         assert_true(vm_offer_parse(offer, n, &o, WHY(why)) != HV_OK || o.config.n_disks == 1 || o.config.n_nics == 1);
     c->disk[14].bytes = 5; /* no size of a disk */
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     c->n_disks = 1, c->n_nics = 1; /* one of each, without options: as release 0.1 reads it */
     memset(c->disk[0].serial, 0, sizeof(c->disk[0].serial));
     struct vm_knows old;
     assert_int_equal(vm_knows_parse(&old, NULL, 0), HV_OK);
-    assert_int_equal(vm_offer_write(&a.vm, &old, offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, &old, "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(&o.config.disk[0], &c->disk[0], sizeof(c->disk[0]));
     memset(a.vm.disks.d, 0, sizeof(a.vm.disks.d));
@@ -647,7 +647,7 @@ static void test_offer_with_modules(void **unused)
     struct vm_offer o;
     assert_true(config_module_add(&a.vm.config, "dom0 console=hvc0 root=/dev/vda") &&
                 config_module_add(&a.vm.config, "policy.bin"));
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_memory_equal(o.config.modules, a.vm.config.modules, sizeof(o.config.modules));
     for (size_t n = 0; n < offer_len; n++)
@@ -694,11 +694,11 @@ static void test_release_0_1_is_read_and_written(void **unused)
     assert_int_equal(vm_offer_parse(offer, offer_len + 1, &o, WHY(why)), HV_E_PROTO);
     assert_string_equal(why, "the offer is cut off or has bytes behind its end");
     assert_int_equal(vm_knows_parse(&old, NULL, 0), HV_OK);
-    assert_int_equal(vm_knows_check(&old, &b.vm, WHY(why)), HV_OK);
+    assert_int_equal(vm_knows_check(&old, &b.vm, "", WHY(why)), HV_OK);
     assert_int_equal(vm_state_save(&b.vm, &old, again, sizeof(again), &len, WHY(why)), HV_OK);
     assert_int_equal(len, state_len);
     assert_memory_equal(again, state, len);
-    assert_int_equal(vm_offer_write(&b.vm, &old, again, sizeof(again), &len), HV_OK);
+    assert_int_equal(vm_offer_write(&b.vm, &old, "", again, sizeof(again), &len), HV_OK);
     assert_int_equal(len, offer_len);
     assert_memory_equal(again, offer, len);
     machine_fini(&b);
@@ -715,15 +715,15 @@ static void test_missing_sections(void **unused)
     for (unsigned i = 0; i < k.n; i++)
         if (k.part[i].id == VMS_SEC_STEAL_TIME)
             k.part[i].version = 0;
-    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_knows_check(&k, &a.vm, "", WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "(steal time): update it"));
     assert_int_equal(vm_state_save(&a.vm, &k, state, sizeof(state), &state_len, WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "steal time"));
     for (unsigned i = 0; i < 2; i++)
         assert_int_equal(msr_write(a.vm.vcpus[i], MSR_KVM_STEAL_TIME, 0), HV_OK);
-    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_OK);
+    assert_int_equal(vm_knows_check(&k, &a.vm, "", WHY(why)), HV_OK);
     assert_int_equal(vm_state_save(&a.vm, &k, state, sizeof(state), &state_len, WHY(why)), HV_OK);
-    assert_int_equal(vm_offer_write(&a.vm, &k, offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, &k, "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     n_reasons = 0, reasons[0] = 0;
     assert_int_equal(vm_state_missing(&o, add_reason, NULL), 0);
@@ -782,7 +782,7 @@ static void test_fields_from_the_future(void **unused)
     a.vm.config.start_order = 7;
     a.vm.config.start_delay_s = 30;
     fake_mtu = 1400;
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     size_t was = offer_len;
     field_put(VMS_SEC_OPTIONAL | 0x7ff, "mood", 8);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
@@ -799,11 +799,11 @@ static void test_fields_from_the_future(void **unused)
     assert_non_null(strstr(reasons, "packets of 1400 bytes pass the network card of the guest's host, this host's card "
                                     "takes 1300 at most"));
     fake_mtu = 9000; /* more than a guest's card sends */
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_int_equal(o.mtu, 1500);
     fake_mtu = 1400;
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     field_put(0x7ff, "a second card", 8);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_VERSION);
     assert_string_equal(why, "the guest has a second card (field 2047, version 1), which this host does not know: "
@@ -817,7 +817,7 @@ static void test_fields_from_the_future(void **unused)
     offer[4] = 9;
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_VERSION);
     a.vm.config.pin = CONFIG_PIN_MAX + 1;
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     fake_mtu = 0;
     end();
@@ -835,14 +835,14 @@ static void test_offer_of_a_paused_guest(void **unused)
     for (unsigned i = 0; i < k.n; i++)
         if (k.part[i].id == OFFER_FIELD_PAUSED)
             k.part[i].version = 0;
-    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_OK);
+    assert_int_equal(vm_knows_check(&k, &a.vm, "", WHY(why)), HV_OK);
     a.vm.operator_paused = true;
-    assert_int_equal(vm_knows_check(machine_knows(), &a.vm, WHY(why)), HV_OK);
-    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_knows_check(machine_knows(), &a.vm, "", WHY(why)), HV_OK);
+    assert_int_equal(vm_knows_check(&k, &a.vm, "", WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "(moves while paused): update it"));
     assert_int_equal(vm_knows_parse(&k, NULL, 0), HV_OK); /* release 0.1 */
-    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_knows_check(&k, &a.vm, "", WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_true(o.paused);
     assert_int_equal(vm_offer_adopt(&c.vm, &o), HV_OK);
@@ -864,10 +864,10 @@ static void test_offer_of_a_stopped_guest(void **unused)
     stopped.config.disk[0].kind = DISK_ON_NBD;
     stopped.config.disk[0].nbd = (struct nbd_config){ .ip = { 10, 0, 0, 5 }, .port = 10809, .name = "web" };
     assert_int_equal(vm_knows_parse(&k, NULL, 0), HV_OK); /* release 0.1 */
-    assert_int_equal(vm_knows_check(&k, &stopped, WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_knows_check(&k, &stopped, "", WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "moves while stopped"));
-    assert_int_equal(vm_knows_check(machine_knows(), &stopped, WHY(why)), HV_OK);
-    assert_int_equal(vm_offer_write(&stopped, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_knows_check(machine_knows(), &stopped, "", WHY(why)), HV_OK);
+    assert_int_equal(vm_offer_write(&stopped, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_true(o.stopped && o.config.n_cpus == 64 && !strcmp(o.config.disk[0].nbd.name, "web"));
     o.cpuid.e[0].reg[CPUID_EBX] ^= 1, o.vendor = 1, o.n_devices = 0, o.mtu = 9000;
@@ -886,7 +886,7 @@ static void test_offer_of_a_stopped_guest(void **unused)
     assert_string_equal(why, "the state of a stopped guest has sections");
     a.vm.config.n_disks = 1; /* and one that runs knows its disk */
     a.vm.config.disk[0] = stopped.config.disk[0];
-    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&a.vm, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     assert_string_equal(why, "the offer's disk on a server is malformed");
     a.vm.config.n_disks = 0;
@@ -908,18 +908,35 @@ static void test_offer_of_a_stopped_guest_with_volumes(void **unused)
     for (unsigned i = 0; i < k.n; i++)
         if (k.part[i].id == OFFER_FIELD_ALONG)
             k.part[i].version = 1;
-    assert_int_equal(vm_knows_check(&k, &stopped, WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_knows_check(&k, &stopped, "", WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "disks that move along"));
-    assert_int_equal(vm_offer_write(&stopped, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&stopped, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_true(o.stopped && o.disk[1].bytes == 12 * MIB && !o.disk[1].read_only && !o.place_chosen[1]);
     assert_true(!strcmp(o.config.disk[1].lv.vg, "godwit") && !strcmp(o.config.disk[1].lv.lv, "db+1"));
+    assert_int_equal(vm_knows_check(machine_knows(), &stopped, "vdb=fast/x", WHY(why)), HV_OK);
+    assert_int_equal(vm_offer_write(&stopped, machine_knows(), "vdb=fast/x", offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
+    assert_true(o.place_chosen[1] && !o.place_chosen[0]);
+    assert_true(!strcmp(o.config.disk[1].lv.vg, "fast") && !strcmp(o.config.disk[1].lv.lv, "x"));
+    static const char *const malformed[] = { "vda=fast/x", "vdc=fast/x", "vdb=x", "vdb=fast/x;" };
+    for (unsigned i = 0; i < ARRAY_SIZE(malformed); i++) { /* no volume, no disk, no places */
+        assert_int_equal(vm_offer_write(&stopped, machine_knows(), malformed[i], offer, sizeof(offer), &offer_len),
+                         HV_OK);
+        assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
+        assert_string_equal(why, "the offer's field chosen places of disks is malformed");
+    }
+    for (unsigned i = 0; i < k.n; i++)
+        if (k.part[i].id == OFFER_FIELD_PLACES)
+            k.part[i].id = 0xc0ff;
+    assert_int_equal(vm_knows_check(&k, &stopped, "vdb=fast/x", WHY(why)), HV_E_VERSION);
+    assert_non_null(strstr(why, "chosen places of disks"));
     fake_group.vg.lv[0].read_only = true;
-    assert_int_equal(vm_offer_write(&stopped, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&stopped, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_true(o.disk[1].read_only);
     fake_group.vg.n_lvs = 0; /* a volume that is gone has no size */
-    assert_int_equal(vm_offer_write(&stopped, machine_knows(), offer, sizeof(offer), &offer_len), HV_OK);
+    assert_int_equal(vm_offer_write(&stopped, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
     assert_string_equal(why, "the offer's field disks that move along is malformed");
 }
@@ -942,7 +959,7 @@ static void test_knows_as_bytes(void **unused)
     for (unsigned i = 0; i < k.cpuid.n; i++)
         if (k.cpuid.word[i].leaf == 1)
             k.cpuid.word[i].mask &= ~BIT32(0);
-    assert_int_equal(vm_knows_check(&k, &a.vm, WHY(why)), HV_E_VERSION);
+    assert_int_equal(vm_knows_check(&k, &a.vm, "", WHY(why)), HV_E_VERSION);
     assert_non_null(strstr(why, "does not know (sse3, fpu): update it"));
     end();
 }

@@ -52,6 +52,7 @@ struct options {
         with_disks;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role,
         *name, *from;
+    char places[512]; /* of --disk, with commas between them */
 };
 extern struct options options;
 

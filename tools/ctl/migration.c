@@ -226,6 +226,8 @@ json_t *move_request(const char *vm, const char *to, const char **why)
         json_object_set_new(o, "with_disks", json_true());
     if (options.keep)
         json_object_set_new(o, "keep", json_true());
+    if (options.places[0])
+        json_object_set_new(o, "places", json_string(options.places));
     if (options.policy)
         json_object_set_new(o, "policy", json_string(options.policy));
     if (options.network)
