@@ -10,7 +10,7 @@
  *
  * guest_write() copies first and marks the page dirty after that.  The other order loses data: a harvest in between
  * would retire the mark, the page would be sent without our bytes, and never again.  The same holds for a device that
- * writes a page (guest_page_pin): marked once it is done.  Not here: how to map (s2.c). */
+ * writes a page (guest_page_for_dma): marked once it is done.  Not here: how to map (s2.c). */
 #include "kernel/core/guest_mem.h"
 
 #include <string.h>
@@ -245,13 +245,11 @@ enum hv_err guest_write(struct vm *vm, gpa_t a, const void *buf, size_t len)
 }
 
 /* No drop comes between: that is for this pCPU as well. */
-void *guest_page_pin(struct vm *vm, uint64_t gfn, bool write)
+void *guest_page_for_dma(struct vm *vm, uint64_t gfn, bool write)
 {
     void *page = (void *)(uintptr_t)guest_page(vm, gfn);
     if (!page && write && page_back(vm, gfn) == HV_OK)
         page = (void *)(uintptr_t)guest_page(vm, gfn);
-    if (page)
-        block_pin(page);
     return page;
 }
 

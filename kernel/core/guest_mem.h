@@ -58,10 +58,11 @@ const void *guest_page(const struct vm *vm, uint64_t gfn);
  *  stopped. */
 void *guest_page_for_write(struct vm *vm, uint64_t gfn);
 
-/** Host address of the page, for DMA; its block is pinned until block_unpin(), whatever becomes of the guest.  write:
- *  the device writes, so it is backed; the caller calls dirty_mark() when the device has.  NULL: untouched (reads as
- *  zero), not RAM, or no host memory.  Service pCPU, the guest not being torn down. */
-void *guest_page_pin(struct vm *vm, uint64_t gfn, bool write);
+/** Host address of the page, for DMA; its block, which has the guest's pages beside it, is to be pinned at once
+ *  (block_pins()), and then stays whatever becomes of the guest.  write: the device writes, so it is backed; the caller
+ *  calls dirty_mark() when the device has.  NULL: untouched (reads as zero), not RAM, or no host memory.  Service pCPU,
+ *  dev_lock held, the guest not being torn down. */
+void *guest_page_for_dma(struct vm *vm, uint64_t gfn, bool write);
 
 /** Copy len bytes from / to guest-physical memory; may cross pages.  Naturally aligned 2, 4 or 8 bytes are one atomic
  *  access.  HV_E_RANGE: some byte is not RAM (nothing read or written); HV_E_NOMEM (a prefix may be written).  Any

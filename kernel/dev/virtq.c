@@ -304,31 +304,63 @@ static uint64_t seg_walk_page(struct seg_walk *w, uint64_t len, uint64_t *a)
     return run;
 }
 
+/* Pages to be pinned: those one after the other in a block of 2 MiB are looked up and pinned together. */
+struct pinner {
+    uint64_t block; /* of the guest */
+    char *host;     /* where it begins */
+    unsigned n;     /* its pages that are not pinned yet; 0: none is known */
+};
+
+static void pinner_flush(struct pinner *p)
+{
+    if (p->n)
+        block_pins(p->host, p->n);
+    p->n = 0;
+}
+
+static char *pinner_page(struct pinner *p, struct vm *vm, uint64_t gfn, bool write)
+{
+    uint64_t off = gfn % PAGES_PER_BLOCK * PAGE_SIZE;
+    if (!p->n || gfn / PAGES_PER_BLOCK != p->block) {
+        pinner_flush(p);
+        char *page = guest_page_for_dma(vm, gfn, write);
+        if (!page)
+            return NULL;
+        p->block = gfn / PAGES_PER_BLOCK;
+        p->host = page - off;
+    }
+    p->n++;
+    return p->host + off;
+}
+
 uint64_t virtq_pin(struct vm *vm, const struct virtq_chain *c, bool in, uint64_t off, uint64_t len, uint32_t unit,
                    uint64_t page[], unsigned n_max)
 {
     struct seg_walk w = { in ? c->seg + c->n_out : c->seg, in ? c->n_in : c->n_out, off };
+    struct pinner pins = { .n = 0 };
     uint64_t done = 0, a, run;
     unsigned n = 0;
     for (; n < n_max && done < len; n++, done += run) {
         run = seg_walk_page(&w, len - done, &a);
         if (!run || a % (n ? PAGE_SIZE : 4) || (n && (page[0] + done) % PAGE_SIZE))
             break; /* the last one ended within its page */
-        const char *p = guest_page_pin(vm, gpa_gfn(gpa(a)), in);
+        const char *p = pinner_page(&pins, vm, gpa_gfn(gpa(a)), in);
         if (!p)
             break;
         page[n] = ptr_hpa(p).v + a % PAGE_SIZE;
     }
+    pinner_flush(&pins);
     done = ALIGN_DOWN(done, unit);
     unsigned used = done ? (unsigned)DIV_ROUND_UP(page[0] % PAGE_SIZE + done, PAGE_SIZE) : 0;
-    while (n > used)
-        block_unpin(hpa_ptr(hpa(page[--n])));
+    pages_unpin(page + used, n - used);
     return done;
 }
 
 void virtq_written(struct vm *vm, const struct virtq_chain *c, uint64_t off, uint64_t len)
 {
     struct seg_walk w = { c->seg + c->n_out, c->n_in, off };
+    if (!atomic_load_explicit(&vm->dirty.on, memory_order_relaxed)) /* it is begun on this pCPU, too */
+        return;
     for (uint64_t a, run; len && (run = seg_walk_page(&w, len, &a)); len -= run)
         dirty_mark(vm, gpa_gfn(gpa(a)));
 }

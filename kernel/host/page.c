@@ -209,18 +209,18 @@ static bool pins_keep(uint64_t pfn)
     return false;
 }
 
-void block_pin(const void *p)
+void block_pins(const void *p, unsigned n)
 {
-    unsigned was = atomic_fetch_add(pins_of((uintptr_t)p >> PAGE_SHIFT), 1);
-    ASSERT(was < PIN_FREED - 1); /* neither too many nor freed */
+    unsigned was = atomic_fetch_add(pins_of((uintptr_t)p >> PAGE_SHIFT), (unsigned short)n);
+    ASSERT(n < PIN_FREED && was < PIN_FREED - n); /* neither too many nor freed */
 }
 
-void block_unpin(const void *p)
+void block_unpins(const void *p, unsigned n)
 {
     atomic_ushort *pins = pins_of((uintptr_t)p >> PAGE_SHIFT);
-    unsigned was = atomic_fetch_sub(pins, 1);
-    ASSERT(was & (PIN_FREED - 1));
-    if (was != (PIN_FREED | 1))
+    unsigned was = atomic_fetch_sub(pins, (unsigned short)n);
+    ASSERT((was & (PIN_FREED - 1)) >= n);
+    if (was != (PIN_FREED | n))
         return;
     atomic_store(pins, 0);
     block_free((void *)ALIGN_DOWN((uintptr_t)p, BLOCK_SIZE));

@@ -29,10 +29,20 @@ static inline void *block_alloc(void) { return mem_alloc(BLOCK_SIZE); }
 static inline void block_free(void *p) { mem_free(p, BLOCK_SIZE); }
 
 /** A device reads or writes p, which is in a block of block_alloc() that is not freed yet: whoever frees it meanwhile,
- *  nobody gets that block before each pin was given back.  At most 32767 pins a block.  Any pCPU, no lock. */
-void block_pin(const void *p);
-/** Give one pin back.  Any pCPU; takes page_pool if the block was freed meanwhile. */
-void block_unpin(const void *p);
+ *  nobody gets that block before each of these n pins was given back.  At most 32767 a block.  Any pCPU, no lock. */
+void block_pins(const void *p, unsigned n);
+static inline void block_pin(const void *p) { block_pins(p, 1); }
+/** Give n pins back.  Any pCPU; takes page_pool if the block was freed meanwhile. */
+void block_unpins(const void *p, unsigned n);
+static inline void block_unpin(const void *p) { block_unpins(p, 1); }
+/** Give one pin of each page back; host-physical addresses.  Pages in one block, one after the other, cost as one. */
+static inline void pages_unpin(const uint64_t *page, unsigned n)
+{
+    for (unsigned i = 0, k; i < n; i = k) {
+        for (k = i + 1; k < n && page[k] / BLOCK_SIZE == page[i] / BLOCK_SIZE; k++) {}
+        block_unpins((const void *)(uintptr_t)page[i], k - i);
+    }
+}
 
 /* free_blocks: free whole 2 MiB blocks */
 struct page_stats {

@@ -109,9 +109,8 @@ static void piece_begin(struct slot *s);
 /* The piece's pages are the guest's alone again. */
 static void piece_unpin(struct slot *s)
 {
-    uint64_t n = s->b.page ? DIV_ROUND_UP(s->b.page[0] % PAGE_SIZE + s->b.len, PAGE_SIZE) : 0;
-    for (uint64_t i = 0; i < n; i++)
-        block_unpin(hpa_ptr(hpa(s->b.page[i])));
+    if (s->b.page)
+        pages_unpin(s->b.page, DIV_ROUND_UP((unsigned)(s->b.page[0] % PAGE_SIZE) + s->b.len, PAGE_SIZE));
 }
 
 static void piece_done(struct block_req *b, bool ok)

@@ -308,18 +308,17 @@ static bool nvme_start_step(struct nvme *n)
  * first is a whole page, and the first may begin within its page, as a request's pages do. */
 static void prps_set(struct nvme *n, unsigned i, const struct block_req *r, struct command *c)
 {
-    uint64_t a, *list = n->lists + i * LIST_LEN;
-    unsigned k = 0;
-    for (uint32_t at = 0; at < r->len; k++) {
-        uint32_t len = block_data_at(r, at, &a);
-        at += MIN(len, (uint32_t)(PAGE_SIZE - a % PAGE_SIZE)); /* a buffer comes in one piece */
-        if (k)
-            list[k - 1] = a;
-        else
-            c->prp1 = a;
+    uint64_t *list = n->lists + i * LIST_LEN;
+    c->prp1 = r->buf ? ptr_hpa(r->buf).v : r->page[0];
+    unsigned pages = DIV_ROUND_UP((unsigned)(c->prp1 % PAGE_SIZE) + r->len, PAGE_SIZE);
+    if (r->buf) {
+        for (unsigned k = 1; k < pages; k++)
+            list[k - 1] = c->prp1 + k * PAGE_SIZE;
+    } else {
+        memcpy(list, r->page + 1, (pages - 1) * sizeof(list[0]));
     }
-    if (k > 1)
-        c->prp2 = k == 2 ? list[0] : ptr_hpa(list).v;
+    if (pages > 1)
+        c->prp2 = pages == 2 ? list[0] : ptr_hpa(list).v;
 }
 
 /* 6.7 "Dataset Management command": one range, in the slot's list. */

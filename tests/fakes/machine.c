@@ -166,12 +166,9 @@ void dirty_mark(struct vm *vm, uint64_t gfn)
         abort();
     fake_n_marked++;
 }
-void *guest_page_pin(struct vm *vm, uint64_t gfn, bool write)
+void *guest_page_for_dma(struct vm *vm, uint64_t gfn, bool write)
 {
-    void *page = write && machine_of(vm)->host_is_full ? NULL : (void *)(uintptr_t)guest_page(vm, gfn);
-    if (page)
-        block_pin(page);
-    return page;
+    return write && machine_of(vm)->host_is_full ? NULL : (void *)(uintptr_t)guest_page(vm, gfn);
 }
 unsigned guest_mem_drop(struct vm *vm, const uint64_t *block, unsigned n)
 {

@@ -32,14 +32,14 @@ void mem_free(void *p, size_t len)
     free(p);
 }
 
-void block_pin(const void *p)
+void block_pins(const void *p, unsigned n)
 {
     (void)p;
-    fake_page_pins++;
+    fake_page_pins += n;
 }
 
-void block_unpin(const void *p)
+void block_unpins(const void *p, unsigned n)
 {
     (void)p;
-    fake_page_pins--;
+    fake_page_pins -= n;
 }

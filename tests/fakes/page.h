@@ -6,6 +6,6 @@
 extern long fake_page_fail_after;  /* so many more allocations succeed, then none; -1: all succeed */
 extern long fake_page_outstanding; /* allocations not given back */
 
-extern long fake_page_pins; /* of block_pin(), not given back; freeing takes no notice of them */
+extern long fake_page_pins; /* of block_pins(), not given back; freeing takes no notice of them */
 
 #endif

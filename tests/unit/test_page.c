@@ -177,6 +177,27 @@ static void test_pins(void **state)
     assert_int_equal(page_stats().free_blocks, start.free_blocks);
 }
 
+/* Several pins at once, given back with those of other blocks between them. */
+static void test_pins_of_pages(void **state)
+{
+    (void)state;
+    struct page_stats start = page_stats();
+    uint8_t *b = block_alloc(), *c = block_alloc();
+    uint64_t x = (uintptr_t)b, y = (uintptr_t)c;
+    const uint64_t page[] = { x + 512, x + 8192, y, x + 4096, y + 4096, y + 8192 };
+    block_pins(b, 3);
+    block_pins(c, 3);
+    block_free(b);
+    block_free(c);
+    pages_unpin(page, 3);
+    pages_unpin(page, 0);
+    assert_int_equal(page_stats().free_bytes, start.free_bytes - 2 * BLOCK_SIZE);
+    pages_unpin(page + 3, 2);
+    assert_int_equal(page_stats().free_bytes, start.free_bytes - BLOCK_SIZE);
+    pages_unpin(page + 5, 1);
+    assert_int_equal(page_stats().free_bytes, start.free_bytes);
+}
+
 static void test_limits(void **state)
 {
     (void)state;
@@ -195,6 +216,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_random, setup, teardown),
         cmocka_unit_test_setup_teardown(test_exhaustion, setup, teardown),
         cmocka_unit_test_setup_teardown(test_pins, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pins_of_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_limits, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,7 +39,10 @@ const char *vm_disk_owner(const char *vg, const char *lv, const char *but)
     return strcmp(lv, "owned") ? NULL : "g5";
 }
 
-void block_unpin(const void *p) { (void)p; } /* nothing is pinned: a flow has buffers of its own */
+void block_unpins(const void *p, unsigned n)
+{
+    (void)p, (void)n;
+} /* nothing is pinned: a flow has buffers of its own */
 
 /* ---- the peers' answers ---- */
 

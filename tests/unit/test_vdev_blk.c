@@ -371,6 +371,7 @@ static void test_pins(void **state)
     m.host_is_full = false;
     assert_int_equal(fake_page_pins, 0);
     fake_n_marked = 0;
+    atomic_store(&m.vm.dirty.on, true);
     r->stored(r, 0x100, 0x100 + 4096 + 1);
     assert_int_equal(fake_n_marked, 3);
     r->done(r, DISK_OK);
@@ -405,6 +406,7 @@ static void test_reset_waits_for_dma(void **state)
     pending[3]->done(pending[3], DISK_ERROR);
     assert_int_equal(device_status(), 1);
     fake_n_marked = 0;
+    atomic_store(&m.vm.dirty.on, true);
     pending[2]->stored(pending[2], 0, 4096); /* the guest's memory has changed nevertheless */
     unpin(page, 1);
     assert_int_equal(fake_n_marked, 1);

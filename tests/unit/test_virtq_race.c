@@ -73,13 +73,14 @@ enum hv_err guest_write(struct vm *m, gpa_t a, const void *buf, size_t len)
     return HV_OK;
 }
 
-void *guest_page_pin(struct vm *m, uint64_t gfn, bool write)
+void *guest_page_for_dma(struct vm *m, uint64_t gfn, bool write)
 {
     (void)m, (void)gfn, (void)write;
     return NULL;
 }
 void dirty_mark(struct vm *m, uint64_t gfn) { (void)m, (void)gfn; }
-void block_unpin(const void *p) { (void)p; }
+void block_pins(const void *p, unsigned n) { (void)p, (void)n; }
+void block_unpins(const void *p, unsigned n) { (void)p, (void)n; }
 
 enum hv_err guest_read(const struct vm *m, gpa_t a, void *buf, size_t len)
 {
