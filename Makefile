@@ -118,10 +118,11 @@ $(BUILD)/obj/boot/%.c.o: boot/%.c
 	@$(say) CC $<; mkdir -p $(@D)
 	$(Q)$(CC) $(FREE) $(WARN) $(EFI) $(EXTRA_CFLAGS) $(DEPGEN) -c $< -o $@
 # Rooms of which most waits for people and disks are built for size, which saves 64 KB; not so what each request, page
-# or frame passes.
+# or frame passes: for size alone gcc copies by `rep movsb`, whatever the length, which is slow in an emulator.
 SMALL := $(addprefix kernel/,config/% manage/% peers/% store/% vm/%)
 QUICK := $(addprefix kernel/store/,ahci% block% disk_flow% lv_disk% mirror% nvme% snapshot_disk% snapshot_origin%) \
-         $(addprefix kernel/,store/virtio% vm/guest_net% vm/vm_disk% vm/vm_memory% vm/vm_state%)
+         $(addprefix kernel/,store/virtio% vm/guest_net% vm/vm_disk% vm/vm_memory% vm/vm_state%) \
+         $(addprefix kernel/,peers/arrive_disks% peers/peer_disk%)
 $(BUILD)/obj/%.c.o: %.c
 	@$(say) CC $<; mkdir -p $(@D)
 	$(Q)$(CC) $(FREE) $(if $(filter $(SMALL),$(filter-out $(QUICK),$<)),-Os) $(WARN) $(LIB_INC) $(EXTRA_CFLAGS) \

@@ -253,7 +253,7 @@ class Qmp:
         self.sock.connect(path)
 
     def begin(self):
-        self.message(lambda m: "QMP" in m, 120)
+        self.message(lambda m: "QMP" in m, 400)
         self("qmp_capabilities")
 
     def message(self, wanted, timeout):
@@ -323,7 +323,7 @@ class Qemu:
                      "-chardev", f"socket,id=com2,path={qmp},server=on,wait=off", "-serial", "chardev:com2"]
             net = ["-netdev", self.lan.netdev(name), "-device",
                    f"virtio-net-pci,netdev=n0,mac={mac(name)},romfile="]
-            self.machine[name] = Emulator(name, nothing, os.path.join(FOLDER, "qemu"), 1, 1536, net, 900, extra=extra)
+            self.machine[name] = Emulator(name, nothing, os.path.join(FOLDER, "qemu"), 1, 1536, net, 1800, extra=extra)
             self.qmp[name] = Qmp(qmp)
         for name in "ab":
             self.qmp[name].begin()
@@ -335,7 +335,7 @@ class Qemu:
     def guest(self, name):
         console = self.machine[name].serial
         if name == "a":
-            console.expect(r"^guest ready .*\n", 120)
+            console.expect(r"^guest ready .*\n", 400)
             time.sleep(1)
         yield Writer(console)
 
