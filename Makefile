@@ -34,7 +34,7 @@ help:
 	  'make demo       two emulated hosts, a running Linux guest moves there and back; make demo VENDOR=intel:' \
 	  '                VT-x in Bochs (minutes)' \
   'make demo GUEST=debian  the same with a Debian on a disk (systemd, sshd, a workload) and a client outside that is' \
-  '                logged in all the time' \
+  '                logged in all the time; make demo STORAGE=1: it takes its disk of 1 GiB along, from NVMe to AHCI' \
 	  'make test       unit tests, model check, mutants, short fuzzing, lint, system tests; one by one: make' \
 	  '                unit, model, mutants, fuzz, lint, system' \
 	  'make fuzz FUZZ_SECONDS=n  n seconds for each fuzz target (10); seeds in tests/fuzz/corpus/, finds in' \

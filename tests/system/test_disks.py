@@ -110,7 +110,8 @@ def test_what_ends_early_leaves_nothing(own):
     pair.database("db")
     runs_on = {"a": ["db"], "b": []}
 
-    pair.ctl("volume", "create", "filler", f"{STORE_MIB - 20}M", "-H", "b")
+    free = pair.json("store", "list", "-H", "b")["stores"][0]["free_bytes"] // MIB
+    pair.ctl("volume", "create", "filler", f"{free - 8}M", "-H", "b")
     said = pair.ctl("vm", "migrate", "db", "--to", "b", "--with-disks", code=None)[1]
     assert re.search(r"the guest's disks need 12 MiB in the store godwit here, where \d MiB are free", said), said
     pair.ctl("volume", "delete", "filler", "--yes", "-H", "b")
