@@ -11,7 +11,9 @@ this machine.  It is the difference of a long run and a short one, by the number
 
 Beside it: the same guest on the bare machine, whose disk is QEMU's virtio-blk.  The share is what a guest under Godwit
 gets of the bare machine's speed where the processor, not the disk, is the limit.  The peer is Linux 6.1 + KVM + QEMU
-7.2 with the same guest and disk (disks_kvm.py), the better of aio=native and io_uring; the goal is half of it."""
+7.2 with the same guest and disk, measured in the same run (disks_kvm.py): the better of aio=native and io_uring.  The
+goal is half of it.  On a machine with much else to do it takes long: the guest's clock runs on while the disk waits
+for its turn."""
 import os
 import re
 import shutil
@@ -21,21 +23,22 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
 
-import emulator                                                     # noqa: E402  (needs the path above)
+import disks_kvm                                                    # noqa: E402  (needs the path above)
+import emulator                                                     # noqa: E402
 from host import KERNEL, RUNS, Host, vm                             # noqa: E402
 from test_store import KINDS, StoreDisk                             # noqa: E402
 from test_virtio import FILES, INITRD                               # noqa: E402
 
 RUN = "godwit.run=diskbench,/dev/vda"
 DONE = r"^DISKBENCH n=\d+ us=(\d+) idle_ms=(\d+)\n"
-# a line for diskbench, a person's name for it, requests of the two runs, the peer's instructions
+# a line for diskbench, a person's name for it, requests of the two runs
 CASES = [
-    ("rr 4 1",    "4 KiB reads at random, one at a time",  (200, 2200),   78000),
-    ("rr 4 32",   "4 KiB reads at random, 32 at a time",   (2000, 22000), 30200),
-    ("wr 4 1",    "4 KiB writes at random, one at a time", (200, 2200),   73700),
-    ("wr 4 32",   "4 KiB writes at random, 32 at a time",  (2000, 22000), 31500),
-    ("rs 1024 4", "1 MiB reads in sequence, 4 at a time",  (20, 220),     358000),
-    ("ws 1024 4", "1 MiB writes in sequence, 4 at a time", (20, 220),     333000),
+    ("rr 4 1",    "4 KiB reads at random, one at a time",  (200, 2200)),
+    ("rr 4 32",   "4 KiB reads at random, 32 at a time",   (2000, 22000)),
+    ("wr 4 1",    "4 KiB writes at random, one at a time", (200, 2200)),
+    ("wr 4 32",   "4 KiB writes at random, 32 at a time",  (2000, 22000)),
+    ("rs 1024 4", "1 MiB reads in sequence, 4 at a time",  (20, 220)),
+    ("ws 1024 4", "1 MiB writes in sequence, 4 at a time", (20, 220)),
 ]
 
 
@@ -88,7 +91,7 @@ def under_godwit():
 
         idle = differences(host, lambda: time.sleep(1))
         costs = {}
-        for line, _, counts, _ in CASES:
+        for line, _, counts in CASES:
             short, long = (differences(host, lambda n=n: bench(f"{line} {n}")) for n in counts)
             busy, up, inside = (b - a for a, b in zip(short, long))
             waited = (up - busy) / (idle[1] - idle[0])          # so many times as long as `idle`
@@ -115,7 +118,7 @@ def on_the_machine():
     try:
         machine.serial.expect(r"^DISKBENCH ready\n", 300)
         costs = {}
-        for line, _, counts, _ in CASES:
+        for line, _, counts in CASES:
             busy = []
             for n in counts:
                 type_slowly(machine.serial, f"{line} {n}")
@@ -129,18 +132,18 @@ def on_the_machine():
 
 
 def measure():
-    return {"godwit": under_godwit(), "bare": on_the_machine()}
+    return {"godwit": under_godwit(), "bare": on_the_machine(), "peer": disks_kvm.measure_best()}
 
 
 def table(costs):
-    head = (f"{'instructions of a request to a disk':<40}{'Godwit':>8}{'goal':>9}{'peer':>8}{'in the guest':>14}"
+    head = (f"{'instructions of a request to a disk':<40}{'Godwit':>8}{'peer':>8}{'of it':>8}{'in the guest':>14}"
             f"{'bare machine':>14}{'share':>8}")
     lines = [head, "-" * len(head)]
-    for line, name, _, peer in CASES:
+    for line, name, _ in CASES:
         whole, inside = costs["godwit"][line]
-        bare = costs["bare"][line]
-        lines.append(f"{name:<40}{whole:>8}{'≤' + str(peer // 2):>9}{peer:>8}{inside:>14}{bare:>14}"
-                     f"{100 * bare / whole:>6.0f} %{'  goal missed' if whole > peer // 2 else ''}")
+        bare, peer = costs["bare"][line], costs["peer"][line]
+        lines.append(f"{name:<40}{whole:>8}{peer:>8}{100 * whole / peer:>6.0f} %{inside:>14}{bare:>14}"
+                     f"{100 * bare / whole:>6.0f} %{'  goal missed' if whole > peer / 2 else ''}")
     return "\n".join(lines)
 
 
