@@ -10,8 +10,8 @@
  *
  * Volumes of a stopped guest are opened here, and so are their mirrors, which nobody writes to.
  *
- * The volumes are deleted only after RUNNING, and never by a host that does not know it: after a power cut they
- * stay. */
+ * The volumes are deleted only after RUNNING, and never by a host that does not know it.  The registry lists them from
+ * the doubt on (move_volume.h), so that they go after a power cut, too. */
 #include "kernel/peers/leave_disks.h"
 
 #include <stdio.h>
@@ -245,6 +245,15 @@ void leave_disks_undo(struct leave_disks *d, const char *reason)
     d->next = undone;
     undone = d;
     (void)leave_disks_step(); /* what has no mirror yet is free at once: the job may try another peer */
+}
+
+void leave_disks_text(const struct leave_disks *d, char *text)
+{
+    size_t n = (size_t)snprintf(text, MOVE_LEAVING_MAX, "%s\n", d->guest);
+    for (unsigned i = 0; i < d->n; i++)
+        if (d->d[i].uuid[0])
+            n += (size_t)snprintf(text + n, MOVE_LEAVING_MAX - n, "%s %s\n", d->d[i].group, d->d[i].uuid);
+    ASSERT(n < MOVE_LEAVING_MAX);
 }
 
 /* Another guest's definition names it. */

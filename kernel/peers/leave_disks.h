@@ -26,6 +26,8 @@ const char *leave_disks_trouble(struct leave_disks *d);
 
 /** The guest stays: give it its disks back.  d is not the caller's any more. */
 void leave_disks_undo(struct leave_disks *d, const char *reason);
+/** For move_volume_leaving(): text, MOVE_LEAVING_MAX bytes. */
+void leave_disks_text(const struct leave_disks *d, char *text);
 /** The guest has left, and with it what it had open: delete its volumes here, or keep them.  Likewise. */
 void leave_disks_left(struct leave_disks *d, bool keep);
 /** Part of the service loop. */

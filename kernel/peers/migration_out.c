@@ -25,6 +25,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/peers/estimate.h"
 #include "kernel/peers/leave_disks.h"
+#include "kernel/peers/move_volume.h"
 #include "kernel/peers/start.h"
 #include "kernel/peers/stream_io.h"
 #include "kernel/store/registry.h"
@@ -85,14 +86,27 @@ static enum hv_err src_log_start(void *ctx)
 static void src_log_harvest(void *ctx, uint64_t *bitmap) { (void)dirty_harvest(outgoing_vm(ctx), bitmap); }
 static void src_log_stop(void *ctx) { dirty_stop(outgoing_vm(ctx)); }
 
+/* False: it cannot be recorded, and doubt_trouble says why. */
+static bool doubt_record(struct outgoing *o)
+{
+    char text[MOVE_LEAVING_MAX];
+    if (move_record_doubt(o->job.guest, mig_tx_id(o->m), o->peer->name, o->peer_records, &o->doubt,
+                          WHY(o->doubt_trouble)))
+        return false;
+    if (!o->disks || o->job.options.keep)
+        return true;
+    leave_disks_text(o->disks, text);
+    move_volume_leaving(mig_tx_id(o->m), text);
+    return true;
+}
+
 /* Record the doubt before the guest is stopped: so the write costs no downtime, and COMMIT comes after it.  The guest
  * runs on meanwhile. */
 static bool src_quiesce(void *ctx)
 {
     struct outgoing *o = ctx;
     bool failed;
-    if (!o->doubt.begun && move_record_doubt(o->job.guest, mig_tx_id(o->m), o->peer->name, o->peer_records, &o->doubt,
-                                             WHY(o->doubt_trouble)))
+    if (!o->doubt.begun && !doubt_record(o))
         return false;
     bool done = move_write_done(&o->doubt, &failed);
     if (failed)
@@ -192,8 +206,11 @@ static void src_release(void *ctx)
     struct outgoing *o = ctx;
     bool changed = o->vm->redefined;
     vm_left(o->vm);
+    bool keep = o->job.options.keep || move_volume_gone(mig_tx_id(o->m));
+    if (o->job.options.keep)
+        move_volume_stays(mig_tx_id(o->m));
     if (o->disks)
-        leave_disks_left(o->disks, o->job.options.keep);
+        leave_disks_left(o->disks, keep);
     o->disks = NULL;
     if (o->peer_records)
         definition_drop(o->job.guest, changed);
@@ -395,6 +412,17 @@ static bool job_try_elsewhere(struct outgoing *o, enum hv_err err, const char *t
     return choosing_begin(o) == HV_OK;
 }
 
+/* The guest is this host's; or it is not, and src_release() has said so. */
+static void doubt_end(struct outgoing *o)
+{
+    if (o->doubt.begun) {
+        move_record_stays(mig_tx_id(o->m));
+        move_volume_stays(mig_tx_id(o->m));
+    }
+    o->doubt = (struct move_write){ 0 };
+    o->doubt_trouble[0] = '\0';
+}
+
 static void job_end(struct outgoing *o, enum hv_err err, const char *text)
 {
     struct job *j = &o->job;
@@ -413,10 +441,7 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
         o->vm->move_hash_bytes = 0;
     if (job_is_cold(o) && !released && vm_find(j->guest) == o->vm)
         vm_files_leave(o->vm);
-    if (o->doubt.begun)
-        move_record_stays(mig_tx_id(o->m));
-    o->doubt = (struct move_write){ 0 };
-    o->doubt_trouble[0] = '\0';
+    doubt_end(o);
     if (o->disks)
         leave_disks_undo(o->disks, j->text);
     o->disks = NULL;
@@ -807,6 +832,9 @@ enum hv_err outgoing_resolve(struct outgoing *o, bool here, const char *by)
         return e;
     log_warn("mig", "%s -> %s: %s decided that the guest runs %s", o->job.guest, o->job.peer, by,
              here ? "here" : "there");
+    if (!here && o->job.kind.disks == MOVE_DISKS_COPIED)
+        log_warn("mig", "%s: its volumes stay here: `volume delete`, once it is sure that %s has its disks",
+                 o->job.guest, o->job.peer);
     snprintf(text, sizeof(text), "in doubt after COMMIT; %s resumed the guest here", by);
     job_end(o, here ? HV_E_CANCEL : HV_OK, here ? text : "");
     return HV_OK;

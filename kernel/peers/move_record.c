@@ -288,6 +288,14 @@ enum move_fate move_record_fate(const char *id)
                                                                                              : MOVE_FATE_NONE;
 }
 
+bool move_record_in_doubt(const char *id)
+{
+    char name[ENTRY_NAME_LEN];
+    snprintf(name, sizeof(name), "job/%.32s", id);
+    const char *text = registry_get(name, NULL);
+    return text && value_is(text, "state", "in-doubt");
+}
+
 /* ---- source ---- */
 
 #define THERE "it records its guests"

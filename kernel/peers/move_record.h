@@ -52,6 +52,7 @@ void move_record_unmade(const char *guest, const struct mig_id *id, const char *
 /** What became of the job of such volumes, by its id as 32 hexadecimal digits. */
 enum move_fate { MOVE_FATE_NONE /* not known */, MOVE_FATE_HERE, MOVE_FATE_ENDED };
 enum move_fate move_record_fate(const char *id);
+bool move_record_in_doubt(const char *id);
 /** The id so. */
 void move_record_id(const struct mig_id *id, char out[33]);
 

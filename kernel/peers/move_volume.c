@@ -13,6 +13,7 @@
 #include "kernel/peers/move_record.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
+#include "kernel/vm/vm_disk.h"
 
 #define RETRY_US   250000
 #define GIVE_UP_US (60 * 1000000ul)
@@ -90,6 +91,106 @@ static void errand_try(struct errand *e)
         e->begun = !e->over;
 }
 
+/* ---- of guests that leave ---- */
+
+#define LEAVING      "leaving/"
+#define LEAVING_NAME (sizeof(LEAVING) + 32)
+
+static const char *leaving_name(char out[LEAVING_NAME], const struct mig_id *id)
+{
+    memcpy(out, LEAVING, sizeof(LEAVING) - 1);
+    move_record_id(id, out + sizeof(LEAVING) - 1);
+    return out;
+}
+
+/* text NULL: remove the entry. */
+static void leaving_put(const char *name, const char *text)
+{
+    char why[300];
+    if ((text || registry_get(name, NULL)) && registry_put(name, text, text ? strlen(text) : 0, WHY(why)))
+        log_error("mig", "%s is not recorded, so volumes may stay after a power cut: %s", name, why);
+}
+
+void move_volume_leaving(const struct mig_id *id, const char *text)
+{
+    char name[LEAVING_NAME];
+    if (registry_present())
+        leaving_put(leaving_name(name, id), text);
+}
+
+void move_volume_stays(const struct mig_id *id)
+{
+    char name[LEAVING_NAME];
+    leaving_put(leaving_name(name, id), NULL);
+}
+
+/* The volume of a line GROUP UUID.  NULL: it is not here. */
+static const struct lvm_lv *leaving_volume(const char *line, char group[LVM_NAME_LEN])
+{
+    char uuid[LVM_UUID_LEN];
+    size_t n = strcspn(line, " "), len = strcspn(line, "\n");
+    if (n >= len || n >= LVM_NAME_LEN || len - n > LVM_UUID_LEN)
+        return NULL;
+    snprintf(group, LVM_NAME_LEN, "%.*s", (int)n, line);
+    snprintf(uuid, sizeof(uuid), "%.*s", (int)(len - n - 1), line + n + 1);
+    struct lvm_group *g = lvm_group_find(group);
+    return g ? lvm_lv_by_uuid(&g->vg, uuid) : NULL;
+}
+
+/* Delete the volumes of an entry.  Only those that are being deleted stay in it: one that another guest has is not this
+ * guest's any more. */
+static void leaving_begin(const char *name)
+{
+    char text[MOVE_LEAVING_MAX], guest[CONFIG_NAME_LEN], group[LVM_NAME_LEN];
+    snprintf(text, sizeof(text), "%s", registry_get(name, NULL));
+    snprintf(guest, sizeof(guest), "%.*s", (int)strcspn(text, "\n"), text);
+    size_t n = strlen(guest) + 1; /* what stays of text */
+    for (char *at = text + n, *next; n <= strlen(text) && *at; at = next) {
+        size_t len = strcspn(at, "\n");
+        next = at + len + (at[len] == '\n');
+        const struct lvm_lv *lv = leaving_volume(at, group);
+        const char *owner = lv ? vm_disk_owner(group, lv->name, guest) : NULL;
+        if (owner)
+            log_warn("mig", "%s/%s stays: %s has it in its definition", group, lv->name, owner);
+        if (!lv || owner)
+            continue;
+        move_volume_delete(group, lv->uuid);
+        memmove(text + n, at, (size_t)(next - at));
+        n += (size_t)(next - at);
+    }
+    bool some = n > strlen(guest) + 1;
+    text[MIN(n, sizeof(text) - 1)] = '\0';
+    leaving_put(name, some ? text : NULL);
+}
+
+bool move_volume_gone(const struct mig_id *id)
+{
+    char name[LEAVING_NAME];
+    bool known = registry_get(leaving_name(name, id), NULL) != NULL;
+    if (known)
+        leaving_begin(name);
+    return known;
+}
+
+/* Of each entry whose guest has left: forget it once its volumes are gone; begin: delete them. */
+static void leaving_look(bool begin)
+{
+    char name[LEAVING_NAME] = "", group[LVM_NAME_LEN];
+    for (const char *e = ""; (e = registry_next(LEAVING, e)); e = name) {
+        snprintf(name, sizeof(name), "%s", e);
+        if (move_record_in_doubt(name + sizeof(LEAVING) - 1))
+            continue;
+        if (begin)
+            leaving_begin(name);
+        const char *text = registry_get(name, NULL);
+        bool some = false;
+        for (const char *at = text ? strchr(text, '\n') : NULL; at; at = strchr(at + 1, '\n'))
+            some |= leaving_volume(at + 1, group) != NULL;
+        if (!some)
+            leaving_put(name, NULL);
+    }
+}
+
 /* ---- after a power cut ---- */
 
 static void tagged_judge(struct lvm_group *g, const struct lvm_lv *lv)
@@ -121,8 +222,10 @@ bool move_volume_step(void)
 {
     bool moved = false;
     if (epoch != registry_epoch()) {
-        if (!epoch)
-            tagged_look(); /* this boot's first: before any guest can arrive here */
+        if (!epoch) { /* this boot's first: before any guest can arrive here, or leave */
+            tagged_look();
+            leaving_look(true);
+        }
         epoch = registry_epoch();
     }
     for (struct errand **at = &errands, *e; (e = *at);) {
@@ -136,5 +239,7 @@ bool move_volume_step(void)
         mem_free(e, sizeof(*e));
         moved = true;
     }
+    if (moved)
+        leaving_look(false);
     return moved;
 }

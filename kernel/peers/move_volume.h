@@ -8,14 +8,26 @@
 #ifndef GODWIT_KERNEL_PEERS_MOVE_VOLUME_H
 #define GODWIT_KERNEL_PEERS_MOVE_VOLUME_H
 
+#include "kernel/config/config.h"
 #include "kernel/store/lvm.h"
 #include "kernel/store/volume.h"
+#include "migrate/mig.h"
 
 #define MOVE_TAG "godwit.move"
 
 /** Delete the volume once nobody uses it; remove its tag.  Both go on in the service loop.  A failure is logged. */
 void move_volume_delete(const char *group, const char *uuid);
 void move_volume_keep(const char *group, const char *uuid);
+
+/* The registry's entry leaving/ID has the guest's name in its first line, and in each other one GROUP and UUID of a
+ * volume: to be deleted once the guest of that job has left.  It is there from the doubt on, and until they are. */
+#define MOVE_LEAVING_MAX (CONFIG_NAME_LEN + CONFIG_MAX_DISKS * (LVM_NAME_LEN + LVM_UUID_LEN + 2u))
+/** In the turn of move_record_doubt(). */
+void move_volume_leaving(const struct mig_id *id, const char *text);
+/** The guest stays, or its volumes do.  It has left: delete them; false: there is no such entry. */
+void move_volume_stays(const struct mig_id *id);
+bool move_volume_gone(const struct mig_id *id);
+
 /** Part of the service loop.  Looks at all tagged volumes whenever a registry is taken, after move_record_step(). */
 bool move_volume_step(void);
 

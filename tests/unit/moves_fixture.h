@@ -328,6 +328,10 @@ bool leave_disks_quiet(const struct leave_disks *d) { return !d; }
 const char *leave_disks_trouble(struct leave_disks *d) { return d ? "disks" : NULL; }
 void leave_disks_undo(struct leave_disks *d, const char *reason) { (void)d, (void)reason; }
 void leave_disks_left(struct leave_disks *d, bool keep) { (void)d, (void)keep; }
+void leave_disks_text(const struct leave_disks *d, char *text) { text[0] = d ? 'x' : '\0'; }
+void move_volume_leaving(const struct mig_id *id, const char *text) { (void)id, (void)text; }
+void move_volume_stays(const struct mig_id *id) { (void)id; }
+bool move_volume_gone(const struct mig_id *id) { return !id; }
 void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx) { (void)o, (void)add, (void)ctx; }
 enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id, const char *peer,
                                struct arrive_disks **out, struct why *why)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/lib/err.c kernel/lib/text.c tests/fakes/log_quiet.c tests/fakes/page.c */
+/* unit-sources: kernel/lib/err.c kernel/lib/text.c tests/fakes/log_quiet.c tests/fakes/page.c
+ *   tests/fakes/registry.c */
 /* tests/unit/test_move_volume.c - what a move leaves behind is deleted, also if a disk fails a request at first.  The
  * store and the registry are faked. */
 #include <setjmp.h>
@@ -21,7 +22,6 @@ static enum hv_err refusal;
 static struct store_watch watch;
 
 uint64_t clock_us(void) { return now_us; }
-uint64_t registry_epoch(void) { return 0; }
 struct lvm_group *lvm_group_find(const char *name) { return strcmp(name, "godwit") ? NULL : &group; }
 struct lvm_group *lvm_group_at(unsigned i) { return i ? NULL : &group; }
 struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid) { return g && uuid ? &use : NULL; }
@@ -30,6 +30,9 @@ const struct lvm_lv *lvm_lv_by_uuid(const struct lvm_vg *vg, const char *uuid)
     return vg->n_lvs && !strcmp(uuid, lv.uuid) ? &lv : NULL;
 }
 const char *lvm_lv_tag(const struct lvm_lv *v, const char *key) { return v && key ? "1" : NULL; }
+bool move_record_in_doubt(const char *id) { return id == NULL; }
+void move_record_id(const struct mig_id *id, char out[33]) { snprintf(out, 33, "%032x", id->b[0]); }
+const char *vm_disk_owner(const char *vg, const char *name, const char *but) { return vg && name && but ? NULL : ""; }
 enum move_fate move_record_fate(const char *id) { return id ? MOVE_FATE_ENDED : MOVE_FATE_NONE; }
 enum hv_err lvm_change_begin(struct lvm_group *g, struct lvm_change **c, struct why *why)
 {

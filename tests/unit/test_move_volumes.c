@@ -4,7 +4,7 @@
  *   kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c kernel/store/lvm_change.c
  *   kernel/store/lv_disk.c kernel/store/block_zero.c kernel/store/volume.c kernel/store/mirror.c
  *   kernel/store/saved_find.c
- *   kernel/peers/leave_disks.c kernel/peers/arrive_disks.c kernel/peers/peer_disk.c kernel/peers/move_volume.c
+ *   kernel/peers/leave_disks.c kernel/peers/arrive_disks.c kernel/peers/peer_disk.c
  *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c
  *   tests/fakes/power_cut.c tests/fakes/registry.c tests/fakes/service.c */
 /* unit-deps: bearssl */
@@ -15,7 +15,7 @@
 #include "kernel/peers/arrive_disks.h"
 #include "kernel/peers/leave_disks.h"
 #include "kernel/peers/move_record.h"
-#include "kernel/peers/move_volume.h"
+#include "kernel/peers/move_volume.c" /* to begin again after a power cut */
 #include "kernel/store/lv_disk.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -64,6 +64,8 @@ void move_record_unmade(const char *g, const struct mig_id *id, const char *peer
     record = g && id && peer ? UNMADE : NOTHING;
 }
 void move_record_id(const struct mig_id *id, char out[33]) { snprintf(out, 33, "%032x", id->b[0]); }
+static bool in_doubt;
+bool move_record_in_doubt(const char *id) { return id && in_doubt; }
 enum move_fate move_record_fate(const char *id) { return id ? MOVE_FATE_NONE : MOVE_FATE_ENDED; }
 static const char *group = "vg0"; /* of the registry */
 const char *registry_group(void) { return group; }
@@ -263,6 +265,61 @@ static void test_keep(void **state)
     assert_true(volume("root") && volume("root.2") && volume("chosen"));
 }
 
+static void power_cut_here(void)
+{
+    while (errands) {
+        struct errand *e = errands;
+        errands = e->next;
+        mem_free(e, sizeof(*e));
+    }
+    fake_registry_boot();
+    epoch = 0;
+    for (unsigned i = 0; i < 5000; i++)
+        turn();
+}
+
+/* The power goes while the move is in doubt, and again between RUNNING and the deletion: the volumes stay, and go.  One
+ * that another guest has got stays. */
+static void test_left_and_cut(void **state)
+{
+    struct mig_id id = { { 9 } };
+    char text[MOVE_LEAVING_MAX];
+    const char *const name = "leaving/00000000000000000000000000000009";
+    (void)state;
+    assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
+    leave_disks_text(leave, text);
+    move_volume_leaving(&id, text);
+    assert_non_null(registry_get(name, NULL));
+    leave_disks_undo(leave, "the power goes");
+    in_doubt = true;
+    power_cut_here();
+    assert_true(volume("root") && volume("data") && registry_get(name, NULL));
+    in_doubt = false; /* RUNNING has come */
+    fake_registry_lands = false;
+    assert_true(move_volume_gone(&id));
+    power_cut_here();
+    assert_true(!volume("root") && !volume("data") && !registry_get(name, NULL));
+    assert_false(move_volume_gone(&id));
+    volume_do(NULL, "root");
+    snprintf(text, sizeof(text), "g\nvg0 %s\n", volume("root")->uuid);
+    move_volume_leaving(&id, text);
+    fake_registry_land();
+    owner = "web";
+    power_cut_here();
+    assert_true(volume("root") && !registry_get(name, NULL));
+    move_volume_leaving(&id, text);
+    move_volume_stays(&id);
+    assert_null(registry_get(name, NULL));
+    for (unsigned i = 0; i <= strlen(text); i += 3) { /* an entry that is damaged harms nothing */
+        char cut[MOVE_LEAVING_MAX];
+        snprintf(cut, sizeof(cut), "%.*s", (int)i, text);
+        move_volume_leaving(&id, cut);
+        owner = NULL;
+        (void)move_volume_gone(&id);
+    }
+    fake_registry_lands = true;
+}
+
 /* The volume is opened by another meanwhile: said, and nothing is lost. */
 static void test_in_use(void **state)
 {
@@ -369,6 +426,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cold, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cold_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keep, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_left_and_cut, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_in_use, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_disk_fails, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
