@@ -62,6 +62,8 @@ void api_disk_list(struct api_call *c)
     json_array(o, "disks");
     for (unsigned i = 0; i < BLOCKDEVS_MAX && blockdev_at(i); i++) {
         const struct blockdev *d = blockdev_at(i);
+        if (d->gone)
+            continue;
         json_object(o, NULL);
         json_str(o, "name", d->name);
         json_str(o, "driver", d->ops->name);

@@ -46,7 +46,7 @@ static struct store_making *making; /* owned; NULL: none */
 struct blockdev *store_disk_find(const char *name)
 {
     for (unsigned i = 0; i < BLOCKDEVS_MAX && blockdev_at(i); i++)
-        if (!strcmp(blockdev_at(i)->name, name))
+        if (!blockdev_at(i)->gone && !strcmp(blockdev_at(i)->name, name))
             return blockdev_at(i);
     return NULL;
 }
@@ -59,8 +59,7 @@ static bool disks_overlap(const struct blockdev *a, const struct blockdev *b)
     return a == b || a->whole == b || b->whole == a;
 }
 
-/* The groups on d and on its partitions: none of them may be in use.  A partition of a disk that became a store is
- * gone, although it is in the list until the next boot. */
+/* The groups on d and on its partitions: none of them may be in use. */
 static enum hv_err groups_check(const struct blockdev *d, struct why *why)
 {
     for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++) {
@@ -72,13 +71,15 @@ static enum hv_err groups_check(const struct blockdev *d, struct why *why)
     return HV_OK;
 }
 
-/* d and its partitions get other contents. */
+/* d gets other contents, and its partitions are no more, whether it becomes a store or not. */
 static void disk_forget(struct blockdev *d)
 {
+    d->table = NULL;
     for (unsigned i = 0; i < BLOCKDEVS_MAX && blockdev_at(i); i++)
         if (blockdev_at(i) == d || blockdev_at(i)->whole == d) {
             lvm_disk_forget(blockdev_at(i));
             disk_look_set(blockdev_at(i), "a store that was not finished");
+            blockdev_at(i)->gone = blockdev_at(i) != d;
         }
 }
 

@@ -4,13 +4,16 @@ else runs the cloud kernel), and Debian's Xen with that as its dom0.  And Debian
 Godwit."""
 import os
 import re
+import shutil
 import subprocess
 import sys
 
+import test_home
 import test_virtio
 from emulator import BUILD, ROOT, SLOWNESS
 from fixtures import Skip
 from host import Link
+from nbd import NbdServer, missing
 
 
 def test_demo():
@@ -24,6 +27,74 @@ def test_demo():
     print("\n".join("        " + line.strip() for line in run.stdout.splitlines()
                     if re.match(r" +(SSH|TCP|pings|longest|guest blackout)", line)))
     assert run.returncode == 0, run.stdout[-4000:]
+
+
+# Four of them share a CPU that is emulated.
+SLOW = "systemd.default_timeout_start_sec=900"
+
+
+def at_shell(guest, line, timeout=60):
+    """What a line prints at the console, where root is logged in."""
+    return test_virtio.sh(guest, line, timeout).strip()
+
+
+def logged_in(guest):
+    guest.expect(r"^debian login: root \(automatic login\)", 600)
+    guest.expect(r"^root@debian:~# ", 120)
+
+
+def written(guest):
+    """Write a file that only this guest has; returns its checksum."""
+    at_shell(guest, "head -c 1M /dev/urandom >/root/mine; sync")
+    return checksum(guest)
+
+
+def checksum(guest):
+    text = at_shell(guest, "echo 3 >/proc/sys/vm/drop_caches; sha256sum /root/mine")
+    return re.search(r"^[0-9a-f]{64}", text, re.M)[0]
+
+
+def test_guests_live_here(own):
+    """As home.guests_live_here, with guests that are whole Debians: clones of one image, and one on a disk server."""
+    if missing():
+        raise Skip(missing())
+    home, image = test_home.Home(own, 3072, memory_mib=2200, limit_s=2400), os.path.join(BUILD, "debian", "disk.img")
+    for host in "ab":
+        home.ctl("store", "create", host, "nvme0", "--yes")
+    for name, file in ("linux", "vmlinuz"), ("initrd", "initrd.img"):
+        home.ctl("file", "put", os.path.join(BUILD, "debian", file), name, "-H", "a")
+    home.ctl("volume", "import", image, "base", "--base", "--raw", "-H", "a", timeout=900)
+    nbd = NbdServer("debian", 1024)
+    shutil.copyfile(image, nbd.file)
+    disks = {**{name: f"lv:godwit/{name}" for name in test_home.WEB}, "mover": nbd.disk}
+    for name, disk in disks.items():
+        if disk != nbd.disk:
+            home.ctl("volume", "clone", "base", name, "-H", "a")
+        home.define_linux(name, "384M", f"{SLOW} quiet root=/dev/vda rw\nstart-delay-s = 60", disk)
+    sums = {}
+    for name in disks:                                          # one by one: four that boot at once take long
+        home.ctl("vm", "start", name, "-H", "a")
+        with home.hosts["a"].guest(name) as g:
+            logged_in(g)
+            sums[name] = written(g)
+            at_shell(g, "here=before")
+    assert len({*sums.values()}) == 4
+    home.ctl("vm", "migrate", "mover", "--to", "b", timeout=300)
+    with home.hosts["b"].guest("mover") as g:
+        assert "is before" in at_shell(g, "echo is $here"), "the shell is another one"
+        assert checksum(g) == sums["mover"]
+        home.ctl("vm", "reset", "mover", "-H", "b")
+        logged_in(g)
+        assert checksum(g) == sums["mover"]
+    want = {**{name: [("a", "running")] for name in test_home.WEB}, "mover": [("b", "running")]}
+    home.wait_where(want)
+    home.power_cut()
+    home.boot()
+    home.wait_where(want)
+    for name in disks:
+        with home.hosts[want[name][0][0]].guest(name) as g:
+            logged_in(g)
+            assert checksum(g) == sums[name], f"{name} lost what it had flushed"
 
 
 def test_builds_and_moves_a_guest_on_debian_13():

@@ -18,14 +18,15 @@ WEB = ("web1", "web2", "web3")
 
 
 class Home:
-    """Host a with an empty disk of 256 MiB, and host b with another; the commands of their operator."""
+    """Host a with an empty disk of 256 MiB, and host b with another; the commands of their operator.  of_host: more
+    arguments of Host()."""
 
-    def __init__(self, own):
+    def __init__(self, own, disk_mib=256, **of_host):
         os.makedirs(RUNS, exist_ok=True)
-        self.own, self.link, self.hosts = own, Lan(), {}
+        self.own, self.link, self.hosts, self.of_host = own, Lan(), {}, of_host
         for name in "ab":
             with open(self.disk(name), "wb") as f:
-                f.truncate(256 * MIB)
+                f.truncate(disk_mib * MIB)
         self.boot()
 
     @staticmethod
@@ -38,7 +39,7 @@ class Home:
             nvme = ["-drive", f"file={self.disk(name)},if=none,id=store0,format=raw", "-device",
                     "nvme,drive=store0,serial=godwit"]
             self.hosts[name] = self.own(name, self.link, wait=False, peers=[other], clients=Clients.ROLES, extra=nvme,
-                                        host_keys={"disk-servers": "0.0.0.0/0"})
+                                        host_keys={"disk-servers": "0.0.0.0/0"}, **self.of_host)
         for host in self.hosts.values():
             host.wait_prompt()
         clients = Clients(self.hosts.values())
@@ -55,8 +56,11 @@ class Home:
         return path
 
     def define(self, guest, number, disk):
-        text = (f"[vm {guest}]\nmemory = 128M\nkernel = linux\ninitrd = initrd\nautostart = yes\nnic = yes\n"
-                f"cmdline = console=ttyS0 quiet godwit.ip=10.7.0.{number}/24\ndisk = {disk}\n")
+        self.define_linux(guest, "128M", f"quiet godwit.ip=10.7.0.{number}/24\nnic = yes", disk)
+
+    def define_linux(self, guest, memory, words, disk):
+        text = (f"[vm {guest}]\nmemory = {memory}\nkernel = linux\ninitrd = initrd\nautostart = yes\n"
+                f"cmdline = console=ttyS0 {words}\ndisk = {disk}\n")
         self.ctl("vm", "define", self.file(f"{guest}.conf", text.encode()), "-H", "a")
 
     def where(self):

@@ -56,6 +56,9 @@ static void test_nothing_else_is_described(void **state)
     for (const struct openapi_schema *s = openapi_schemas; s->name; s++)
         for (const struct openapi_schema *other = s + 1; other->name; other++)
             assert_string_not_equal(s->name, other->name);
+    for (const struct openapi_field *f = openapi_fields; f->name; f++)
+        for (const struct openapi_field *other = f + 1; other->name; other++)
+            assert_string_not_equal(f->name, other->name);
 }
 
 /* Each object that is referred to is there, and each that is there is used. */
