@@ -24,7 +24,7 @@ from host import Host, Report
 FOLDER = os.path.join(BUILD, "demo")
 GIB, MB = 1 << 30, 1e6
 STORE_GIB, DB_MIB, DB_RATE = 2, 128, 50
-RATE = 150_000                                  # bytes/s of the transfer: these moves take longer
+RATE = 75_000                                  # bytes/s of the transfer: these moves take longer
 PROGRAM = os.path.join(BUILD, "guest", "payload")
 DEVICES = {"a": ["nvme,drive=store0,serial=godwit"],
            "b": ["ich9-ahci,id=sata", "ide-hd,drive=store0,bus=sata.0,serial=godwit"]}
