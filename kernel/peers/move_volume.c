@@ -2,7 +2,9 @@
  * kernel/peers/move_volume.c - see move_volume.h.
  *
  * A volume is known by its UUID: another may have its name by now.  What cannot be done yet, because the volume is
- * being closed, its group is being changed, or a disk fails a request, is tried again for a minute. */
+ * being closed, its group is being changed, or a disk fails a request, is tried again for a minute.  Nothing is done
+ * before what the registry was told until then is durable: else a power cut could find a guest in doubt here, and its
+ * volume gone. */
 #include "kernel/peers/move_volume.h"
 
 #include <stdio.h>
@@ -22,7 +24,8 @@ struct errand {
     struct errand *next;
     char group[LVM_NAME_LEN], uuid[LVM_UUID_LEN], name[LVM_NAME_LEN];
     bool keep, begun, over;
-    uint64_t begun_us, retry_us;
+    uint64_t begun_us, retry_us; /* retry_us 0: not tried yet */
+    uint64_t mark;               /* of the registry at the first try */
 };
 static struct errand *errands; /* owned */
 static uint64_t epoch;         /* of the registry by which tagged volumes were judged */
@@ -78,11 +81,17 @@ static void errand_try(struct errand *e)
     char why[300];
     struct lvm_group *g = lvm_group_find(e->group);
     const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, e->uuid) : NULL;
+    if (!e->retry_us)
+        e->mark = registry_mark();
     if (!lv || (e->keep && !lvm_lv_tag(lv, MOVE_TAG))) {
         e->over = true;
         return;
     }
     snprintf(e->name, sizeof(e->name), "%s", lv->name);
+    if (!registry_durable(e->mark)) {
+        errand_done(e, HV_E_IO, registry_why());
+        return;
+    }
     struct store_watch watch = { .progress = errand_progress, .done = errand_done, .ctx = e };
     enum hv_err err = e->keep ? tag_remove(g, e, WHY(why)) : volume_delete(g, e->name, &watch, WHY(why));
     if (err)

@@ -15,13 +15,21 @@
  * two values describe a disk: what is durable, and what was put last.  A crash of both hosts at any step is a crash of
  * one and then of the other.
  *
+ * With VOLUMES both hosts have a registry, and the guest has a disk in a volume of A's store that moves along: B makes a
+ * volume, A copies its own to it and then writes to both, and in the end one of them is deleted.  VolumesA and VolumesB
+ * are what the service loops do with volumes (kernel/peers/move_volume.c).  Each change of a volume is one write, which
+ * a power cut finds done or not.
+ *
  * Properties
  *   safe   assertions in guest_check: never two runners; the guest is never nowhere, except when a
  *          host crashed that held it.  Of two hosts that are up, never do both think that the guest is theirs.  With
- *          two registries: at every step the disks alone, as they are after a power cut of both, name exactly one owner
+ *          two registries: at every step the disks alone, as they are after a power cut of both, name exactly one owner.
+ *          With volumes: a disk has one writer at most; at every step one complete copy of it is on a volume, which is
+ *          not deleted; nobody runs the guest on another; in doubt, A's stays
  *   back   A never goes on from memory that is older than what the guest has done on B, unless a person decided so
  *   ends   once the world is calm (below) and an operator is there, each job ends, and then
- *          the guest is exactly one host's, which runs it, or may start it after a power cut
+ *          the guest is exactly one host's, which runs it, or may start it after a power cut; with volumes, that one
+ *          has a disk for it, and no other is left but what the operator keeps
  *   alone  the same without an operator, unless B lost its memory of the job since STATE was sent to it: by a crash
  *          without a registry, or because too many other jobs came
  *
@@ -35,7 +43,13 @@
  *     digest that differs: fail).
  *   - Preambles: the link opens with them exchanged.  A failure in HELLO does what a failure in VALIDATE does.
  *   - Disks that fail: a write becomes durable or the host crashes.  A disk that fails at validation refuses the move;
- *     later B runs the guest all the same, and its log says what that means.
+ *     later B runs the guest all the same, and its log says what that means.  A volume that moves along may fail: at B
+ *     any write, at A what ends the copy (a_timeout).
+ *   - Grains, rounds, the window of requests: the copy is one request, which is answered when the disk has it; then one
+ *     write of the guest, and the flush before the stop.  A write that is under way when the copy has been given up
+ *     counts for nothing.  tests/unit/test_mirror.c has the grains.
+ *   - That 64 later jobs are refused before B has deleted the volume of a refused one, and B loses its power then: the
+ *     volume is kept, and the log says so.
  *   - Bytes: a record arrives whole or not at all.  That the code treats half a record as none is tested by cutting at
  *     each byte (tests/unit/test_mig_links.c).
  *   - Hostile hosts.  Both follow the protocol; TLS keeps others out.  That neither ever breaks it
@@ -65,6 +79,12 @@
 #endif
 #ifndef REG_B
 #define REG_B 0
+#endif
+#ifndef VOLUMES                         /* does a volume move along?  Only with both registries */
+#define VOLUMES 0
+#endif
+#ifndef A_LISTS                         /* does A's record of a job list its volumes?  Else they stay after a crash */
+#define A_LISTS 1
 #endif
 #ifndef TX_EDGE                         /* run.py defines them from migrate/tx.c and rx.c */
 #define TX_EDGE(from, to) true
@@ -107,9 +127,20 @@
 #define A_OWN  0
 #define A_LEFT (JOBS + 1)
 
+/* What B's volume has: there is none; too little; all, but some of it in the cache of B's disk only; all */
+#define NONE_YET 0
+#define PARTIAL  1
+#define CACHED   2
+#define WHOLE    3
+/* A request to B's volume; what B's service loop still has to do with a volume */
+#define WRITE   1
+#define FLUSH   2
+#define KEEP    1
+#define DELETE  2
+
 #define NO LINKS                        /* no link */
 
-mtype = { OFFER, ACCEPT, STATE, PREPARED, COMMIT, RUNNING, FAIL, QUERY, ANSWER }
+mtype = { OFFER, ACCEPT, STATE, PREPARED, COMMIT, RUNNING, FAIL, QUERY, ANSWER, DISK, DISKED }
 
 /* A link: two queues of (record, id or for ANSWER the verdict).  cut: what is sent is lost from now on.  Its end at A
  * is open while link names it, its end at B while rx[] is not OFF. */
@@ -127,6 +158,7 @@ byte want_a, disk_a;                    /* A's registry: what was put last, what
 byte guest_a = RUN, guest_b = GONE;
 bool up_a = true, up_b = true, calm;
 byte crashes_a, crashes_b;
+bool ran_b;                             /* the guest has run on B: A's volume has not what it wrote there */
 bool ran;                               /* the guest of the last attempt has run on B */
 bool lost;                              /* a host crashed that held the guest, and the other one does not run it */
 byte find;                              /* A wants to start its own copy and asks B for it: FIND or FOUND on its way */
@@ -134,6 +166,13 @@ byte find;                              /* A wants to start its own copy and ask
 #define ASKED     1
 #define IS_NONE   2
 #define IS_THERE  3
+bool vol_a = true, kept_a;              /* A's volume is there; the operator said --keep */
+bool del_a;                             /* A's service loop has to delete it */
+byte vol_b[JOBS + 1], todo_b[JOBS + 1]; /* B's volume for a job; what is to be done with it */
+bool tagged[JOBS + 1];                  /* it has the tag of its job */
+byte busy[JOBS + 1];                    /* a request of the job is under way at B's disk: its link + 1 */
+byte out_a, sync_a;                     /* A's request without an answer; what B is known to have: WRITE, FLUSH */
+bool wrote;                             /* the guest has written to both */
 bool amnesia[JOBS + 1];                 /* B forgot about the job after STATE had been sent, or may have */
 
 /* The guest is this host's: it runs it, or may start it. */
@@ -142,7 +181,13 @@ bool amnesia[JOBS + 1];                 /* B forgot about the job after STATE ha
 #define B_DISK_RUNS (disk_b[1] == RUNS || disk_b[JOBS] == RUNS)
 #define A_DURABLE (!REG_A || disk_a == want_a)
 #define B_DURABLE (!REG_B || (disk_b[1] == verdict[1] && disk_b[JOBS] == verdict[JOBS]))
-#define settled (tx == OFF && guest_b != INCOMING && (A_OWNS != B_OWNS || (lost && !(REG_A && REG_B))))
+/* The guest has a disk where it is, and there is no other. */
+#define AT_WORK_B (todo_b[1] || todo_b[JOBS] || tagged[1] || tagged[JOBS])
+#define B_COMPLETE (vol_b[1] == WHOLE || vol_b[JOBS] == WHOLE)
+#define TIDY_A (vol_a && !vol_b[1] && !vol_b[JOBS])
+#define TIDY_B ((!vol_a || kept_a) && !AT_WORK_B && B_COMPLETE && (JOBS == 1 || !vol_b[1] || !vol_b[JOBS]))
+#define TIDY   (!VOLUMES || (A_OWNS && TIDY_A) || (B_OWNS && TIDY_B))
+#define settled (TIDY && tx == OFF && guest_b != INCOMING && (A_OWNS != B_OWNS || (lost && !(REG_A && REG_B))))
 
 #ifdef CHECK_ENDS
 ltl ends  { [] (calm -> <> settled) }
@@ -151,11 +196,21 @@ ltl ends  { [] (calm -> <> settled) }
 ltl alone { [] (calm -> <> (settled || amnesia[cur])) }
 #endif
 
+inline volumes_check()
+{
+    assert(!VOLUMES || guest_b != RUN || !(busy[1] || busy[JOBS]));                     /* never two writers */
+    /* never on what is incomplete */
+    assert(!VOLUMES || guest_b != RUN || B_COMPLETE);
+    assert(!VOLUMES || vol_a || !(A_OWNS || tx != OFF));                                /* in doubt, A's stays */
+    assert(!VOLUMES || (vol_a && !ran_b) || B_COMPLETE)                                 /* always a complete copy */
+}
+
 inline guest_check()
 {
     assert(!(guest_a == RUN && guest_b == RUN));                        /* never two runners */
     assert(guest_a >= STILL || guest_b == RUN || lost);                 /* never lost while the hosts live */
     assert(!(A_OWNS && B_OWNS));                                        /* never two that would start it */
+    volumes_check();
     if
     :: REG_A && REG_B ->                                                /* a power cut of both, now */
         assert(!(disk_a == A_OWN && B_DISK_RUNS));
@@ -178,6 +233,21 @@ inline b_land()                         /* what was put is durable */
 {
     disk_b[1] = verdict[1];
     disk_b[JOBS] = verdict[JOBS]
+}
+
+inline a_run()                          /* the guest writes to A's volume alone from now on */
+{
+    guest_a = RUN;
+    lost = false;
+    assert(!VOLUMES || (vol_a && !ran_b));                              /* incomplete */
+    vol_b[1] = (vol_b[1] -> PARTIAL : NONE_YET);
+    vol_b[JOBS] = (vol_b[JOBS] -> PARTIAL : NONE_YET)
+}
+
+inline a_volume_left()                  /* the guest is B's: A's volume is to be deleted */
+{
+    kept_a = kept_a || (VOLUMES && crashes_a && !A_LISTS);
+    del_a = VOLUMES && vol_a && !kept_a
 }
 
 /* ---- links ---- */
@@ -250,6 +320,8 @@ inline b_send(l, rec, arg)
 
 /* ---- A: migrate/tx.c ---- */
 
+#define A_QUIET (!VOLUMES || (!out_a && sync_a == FLUSH))               /* both volumes are equal, and B's is flushed */
+
 inline tx_goto(s) { assert(TX_EDGE(tx, s)); tx = s }
 
 inline job_end()
@@ -257,6 +329,7 @@ inline job_end()
     a_close();
     tx = OFF;
     state_sent = false; asking = false; regretted = false;
+    out_a = 0; sync_a = 0; wrote = false;
     amnesia[cur] = amnesia[cur] && REG_A   /* A's registry may still say that it is in doubt */
 }
 
@@ -264,7 +337,7 @@ inline tx_fail()                        /* the guest is A's.  a_send(FAIL) befor
 {
     if
     :: guest_a == DOWN                                                  /* its memory went with a crash */
-    :: else -> guest_a = RUN; lost = false
+    :: else -> a_run()
     fi;
     a_put(A_OWN);
     guest_check();
@@ -277,6 +350,7 @@ inline tx_release()
 {
     tx_goto(TX_RELEASED);
     guest_a = GONE;
+    a_volume_left();
     a_put(A_LEFT);
     job_end();
     guest_check()
@@ -293,13 +367,16 @@ inline tx_record()
 {
     ba[link] ? rec, arg;
     if
-    :: rec == ACCEPT ->                     /* T a_accept: VALIDATE -> PRECOPY, VALIDATE -> DISKS, DISKS -> PRECOPY */
+    :: rec == ACCEPT ->                                     /* T a_accept: VALIDATE -> PRECOPY, VALIDATE -> DISKS */
         assert(tx == TX_VALIDATE && arg == cur);
         if
-        :: true -> tx_goto(TX_DISKS)                    /* its volumes move along.  What fails here does as in PRECOPY */
-        :: true -> skip
-        fi;
-        tx_goto(TX_PRECOPY)
+        :: VOLUMES -> tx_goto(TX_DISKS)
+        :: else -> tx_goto(TX_PRECOPY)
+        fi
+    :: rec == DISKED ->                                                     /* T a_disked: a request is done */
+        assert(out_a && arg == cur);
+        sync_a = out_a;
+        out_a = 0
     :: rec == PREPARED ->
         assert(tx == TX_STOPPED && state_sent && arg == cur);
         if
@@ -332,8 +409,7 @@ proctype Start()
 end:do
     :: atomic { up_a && tx == OFF && guest_a == GONE && find == NOT_ASKED -> find = ASKED }       /* T a_find: FIND */
     :: atomic { up_a && tx == OFF && guest_a == DOWN ->     /* after a power cut, what the registry says is A's own */
-        guest_a = RUN;
-        lost = false;
+        a_run();
         guest_check() }
     :: atomic { up_b && guest_b == DOWN ->
         guest_b = RUN;
@@ -341,9 +417,8 @@ end:do
         guest_check() }
     :: atomic { find == IS_NONE && up_a && tx == OFF && guest_a == GONE ->    /* T a_found_none: FOUND none: start it */
         find = NOT_ASKED;
-        guest_a = RUN;
+        a_run();
         a_put(A_OWN);
-        lost = false;
         guest_check() }
     :: atomic { find == IS_THERE -> find = NOT_ASKED }            /* T a_found_there: FOUND here or arriving: not now */
     :: atomic { find == ASKED && up_b ->                                    /* T b_find: FOUND */
@@ -367,9 +442,20 @@ end:do
         fi;
         p = 0 }
     :: atomic { tx == TX_HELLO -> tx_goto(TX_VALIDATE); a_send(OFFER) }     /* T a_offer: HELLO -> VALIDATE */
+    :: atomic { tx == TX_DISKS && !out_a && !sync_a -> out_a = WRITE; a_send(DISK) } /* T a_copy: DISKS -> DISKS */
+    :: atomic { tx == TX_DISKS && sync_a -> tx_goto(TX_PRECOPY) }           /* T a_in_sync: DISKS -> PRECOPY */
+    :: atomic { VOLUMES && tx == TX_PRECOPY && !out_a && !wrote ->          /* T a_write: the guest writes, to both */
+        wrote = true;
+        out_a = WRITE;
+        sync_a = 0;
+        vol_b[cur] = (vol_b[cur] -> PARTIAL : NONE_YET);
+        a_send(DISK) }
+    /* T a_flush: */
+    :: atomic { VOLUMES && tx == TX_STOPPING && !out_a && sync_a != FLUSH -> out_a = FLUSH; a_send(DISK) }
     :: atomic { tx == TX_PRECOPY -> tx_goto(TX_STOPPING);                   /* T a_stop: PRECOPY -> STOPPING */
         a_put(cur) }                                                       /* the guest runs on until it is durable */
-    :: atomic { tx == TX_STOPPING && A_DURABLE -> tx_goto(TX_STOPPED);      /* T a_stopped: STOPPING -> STOPPED */
+    /* T a_stopped: STOPPING -> STOPPED */
+    :: atomic { tx == TX_STOPPING && A_DURABLE && A_QUIET -> tx_goto(TX_STOPPED);
         guest_a = STILL;
         guest_check() }
     :: atomic { tx == TX_STOPPED && !state_sent && !regretted ->            /* T a_regret: STOPPED -> PRECOPY */
@@ -401,6 +487,16 @@ end:do
 
 /* ---- B: migrate/rx.c ---- */
 
+inline disk_done(j)                     /* B's disk has done the request of job j.  A may have given up the copy */
+{
+    busy[j] = 0;
+    if
+    :: cur == j && (out_a | sync_a) == WRITE -> vol_b[j] = CACHED
+    :: cur == j && (out_a | sync_a) >= FLUSH -> vol_b[j] = WHOLE
+    :: else
+    fi
+}
+
 inline rx_goto(l, s) { assert(RX_EDGE(rx[l], s)); rx[l] = s }
 
 inline rx_over(l)                      /* b_send(l, FAIL, rx_job[l]) before it where the peer is told; it is one step */
@@ -419,6 +515,7 @@ inline rx_fail(l)
     :: rx[l] >= RX_LOADING || (rx[l] == RX_WAIT_OFFER && rx_job[l]) ->
         assert(guest_b != GONE);                                            /* what it drops is there, and its own */
         guest_b = GONE;
+        todo_b[rx_job[l]] = (vol_b[rx_job[l]] -> DELETE : 0);
         guest_check()
     :: else
     fi;
@@ -440,7 +537,9 @@ inline rx_run(l)                                                            /* T
     rx_goto(l, RX_RUNNING);
     guest_b = RUN;
     ran = true;
+    ran_b = true;
     lost = false;
+    todo_b[rx_job[l]] = (VOLUMES -> KEEP : 0);
     guest_check();
     b_send(l, RUNNING, rx_job[l]);
     b_close(l)
@@ -461,11 +560,15 @@ inline rx_record(l)
             guest_check();
             rx_goto(l, RX_LOADING);
             b_send(l, ACCEPT, id)
+        :: VOLUMES && rx_job[l] -> b_send(l, FAIL, id); rx_fail(l)  /* T b_no_room: WAIT_OFFER -> DROPPED */
         :: !rx_job[l] ->                                            /* T b_refuse: WAIT_OFFER -> DROPPED */
             rx_job[l] = id;
             b_send(l, FAIL, id);
             rx_over(l)
         fi
+    :: rec == DISK ->                                                       /* T b_disk: a request begins */
+        assert(rx[l] == RX_LOADING && id == rx_job[l]);
+        busy[id] = l + 1
     :: rec == STATE ->
         assert(rx[l] == RX_LOADING && id == rx_job[l]);
         if
@@ -502,8 +605,11 @@ inline rx_record(l)
 
 /* Not yet: an offer before what it needs is durable; a question while what B would answer is not. */
 #define COMMITTING (rx[0] == RX_COMMITTED || rx[1] == RX_COMMITTED || rx[LINKS - 1] == RX_COMMITTED)
-#define B_READY(l) (ab[l] ? [OFFER, _] -> !REG_B || (rx_job[l] && B_DURABLE) || (!rx_job[l] && guest_b != GONE) \
+#define B_READY(l) (ab[l] ? [DISK, _] -> !busy[rx_job[l]] : B_READY2(l))
+#define B_READY2(l) (ab[l] ? [OFFER, _] -> !REG_B || (rx_job[l] && B_DURABLE && B_MADE(l)) || (!rx_job[l] && guest_b != GONE) \
                                        : !(COMMITTING && ab[l] ? [QUERY, _]))
+
+#define B_MADE(l) (!VOLUMES || vol_b[rx_job[l]])
 
 proctype B(byte l)
 {
@@ -517,6 +623,18 @@ end:do
         verdict[id] = ARRIVES;
         rec = 0; id = 0;
         guest_check() }
+    :: atomic { VOLUMES && rx[l] == RX_WAIT_OFFER && rx_job[l] && B_DURABLE && !vol_b[rx_job[l]] ->     /* T b_make: */
+        vol_b[rx_job[l]] = PARTIAL;
+        tagged[rx_job[l]] = true }
+    :: atomic { rx[l] == RX_LOADING && busy[rx_job[l]] == l + 1 ->
+        id = rx_job[l];
+        if
+        :: true -> disk_done(id);                                           /* T b_disk_done: DISKED */
+           b_send(l, DISKED, id)
+        :: true -> b_send(l, FAIL, id);                                     /* T b_disk_failed: LOADING -> DROPPED */
+           rx_fail(l)
+        fi;
+        id = 0 }
     :: atomic { rx[l] == RX_COMMITTED && B_DURABLE -> rx_run(l) }
     :: atomic { rx[l] != OFF && rx[l] != RX_COMMITTED && B_MAY_LOSE(l) ->
         if
@@ -524,6 +642,36 @@ end:do
         :: true -> b_send(l, FAIL, rx_job[l])                               /* T b_timeout: any -> DROPPED */
         fi;
         rx_fail(l) }
+    od
+}
+
+/* ---- volumes: the service loops, kernel/peers/move_volume.c ---- */
+
+proctype VolumesA()
+{
+end:do
+    :: atomic { up_a && del_a && A_DURABLE ->                                           /* T a_delete: A's volume */
+        del_a = false;
+        vol_a = false;
+        guest_check() }
+    :: atomic { del_a -> del_a = false; kept_a = true }                     /* --keep */
+    od
+}
+
+proctype VolumesB(byte j)
+{
+end:do
+    /* T b_disk_late: */
+    :: atomic { busy[j] && (rx[busy[j] - 1] != RX_LOADING || rx_job[busy[j] - 1] != j) -> disk_done(j) }
+    :: atomic { up_b && todo_b[j] == KEEP ->                                /* T b_keep: the tag goes */
+        tagged[j] = false;
+        todo_b[j] = 0 }
+    /* T b_delete: B's volume */
+    :: atomic { up_b && todo_b[j] == DELETE && !busy[j] && guest_b != RUN ->
+        vol_b[j] = NONE_YET;
+        tagged[j] = false;
+        todo_b[j] = 0;
+        guest_check() }
     od
 }
 
@@ -542,6 +690,7 @@ inline crash_a()
     tx = OFF;                           /* no word to anyone */
     find = NOT_ASKED;
     job_end();
+    del_a = false;
     if
     :: disk_a = want_a                  /* the last write is durable */
     :: want_a = disk_a                  /* or never was made */
@@ -559,6 +708,10 @@ inline boot_a()                         /* without a registry it has no guest an
     :: REG_A && disk_a != A_OWN && disk_a != A_LEFT ->
         guest_a = DOWN; cur = disk_a; tx = TX_IN_DOUBT                      /* T a_recall: a machine, IN_DOUBT */
     :: else -> skip                     /* it has no guest */
+    fi;
+    if
+    :: REG_A && disk_a == A_LEFT -> a_volume_left()
+    :: else
     fi;
     guest_check()
 }
@@ -588,7 +741,10 @@ inline crash_b()
         :: disk_b[i] == ARRIVES -> disk_b[i] = REFUSED
         :: else
         fi;
-        verdict[i] = disk_b[i]
+        verdict[i] = disk_b[i];
+        busy[i] = 0;
+        todo_b[i] = 0;
+        vol_b[i] = (vol_b[i] == CACHED -> PARTIAL : vol_b[i])
     }
     i = 0;
     guest_b = GONE;
@@ -604,6 +760,13 @@ inline boot_b()
     :: B_DISK_RUNS -> guest_b = DOWN
     :: else
     fi;
+    for (i : 1 .. JOBS) {               /* T b_judge: volumes with a tag */
+        if
+        :: tagged[i] && disk_b[i] != UNKNOWN -> todo_b[i] = (disk_b[i] == RUNS -> KEEP : DELETE)
+        :: else
+        fi
+    }
+    i = 0;
     guest_check()
 }
 
@@ -632,7 +795,8 @@ end:do
         fi;
         i = 0 }
     /* 64 other jobs have pushed this one out of B's list; a registry keeps what it says of a guest that is here */
-    :: atomic { !calm && job && verdict[job] != UNKNOWN && (!REG_B || verdict[job] == REFUSED) ->
+    :: atomic { !calm && job && verdict[job] != UNKNOWN && (!REG_B || verdict[job] == REFUSED) &&
+                !vol_b[job] ->
         verdict[job] = UNKNOWN;
         amnesia[job] = amnesia[job] || (FORGETS) }
     od
@@ -659,6 +823,10 @@ init
         i = 0;
         run Env();
         run Start();
+        if
+        :: VOLUMES -> run VolumesA(); run VolumesB(1); if :: JOBS > 1 -> run VolumesB(JOBS) :: else fi
+        :: else
+        fi;
 #ifndef CHECK_ALONE
         run Operator()
 #endif

@@ -33,12 +33,17 @@ CC = "clang" if shutil.which("clang") else "gcc"        # half the time of gcc f
 TWO, LOST, PULLED, STUCK = "two runners", "guest lost", "nothing to run", "never ends"
 OWNERS, BACK, CUT_TWO, CUT_NONE = ("two owners", "back in time", "a power cut leaves two owners",
                                    "a power cut leaves no owner")
+COPY, DOUBT, WRITERS, PARTIAL = ("no complete copy", "A's volume is gone", "two writers", "runs on an incomplete copy")
 SAYS = {TWO: "assertion violated  !(((guest_a==4)&&(guest_b==4)))",
         LOST: "assertion violated (((guest_a>=3)||(guest_b==4))||lost)",
         PULLED: "assertion violated (guest_b!=0)", STUCK: "acceptance cycle",
         OWNERS: "assertion violated  !((((guest_a==4)||((guest_a==2)&&(tx==0)))&&((guest_b==4)||(guest_b==2))))",
         BACK: "assertion violated  !(ran)",
-        CUT_TWO: "assertion violated  !(((disk_a==0)&&", CUT_NONE: "assertion violated ((disk_a!="}
+        CUT_TWO: "assertion violated  !(((disk_a==0)&&", CUT_NONE: "assertion violated ((disk_a!=",
+        COPY: "assertion violated (( !(1)||(vol_a&&",
+        DOUBT: "assertion violated (( !(1)||vol_a)|| !",
+        WRITERS: "assertion violated (( !(1)||(guest_b!=4))|| !",
+        PARTIAL: "assertion violated (( !(1)||(guest_b!=4))||(("}
 PROPERTIES = [
     ("safe", "never two runners, owners; never lost, or back in time"),
     ("ends", "each job ends, then the guest is one host's (with an operator)"),
@@ -50,6 +55,7 @@ REGISTRIES = [
     ("both", ["-DREG_A=1", "-DREG_B=1"], (2, ["-DLINKS=2"]), (1, ["-DCRASHES_A=2"])),
     ("A", ["-DREG_A=1"], (1, []), (1, [])),
     ("B", ["-DREG_B=1"], (1, []), (1, [])),
+    ("both, volumes", ["-DREG_A=1", "-DREG_B=1", "-DVOLUMES=1", "-DLINKS=2"], (1, []), (1, [])),
 ]
 # name, the mistake, property that finds it, how, text in the model (must be there once), replacement
 MUTANTS = [
@@ -118,6 +124,34 @@ DISK_MUTANTS = [
      "(guest_b == GONE -> IS_NONE : IS_THERE)", "(guest_b == GONE || guest_b == DOWN -> IS_NONE : IS_THERE)"),
     ("operator-overlooks-disk", "the operator resumes on A while B, which has a registry, is off", "safe", CUT_TWO,
      "guest_b == GONE && (up_b || !REG_B)", "guest_b == GONE"),
+]
+# The same, of a guest with a volume that moves along
+VOLUME_MUTANTS = [
+    ("deleted-at-commit", "A deletes its volume when it sends COMMIT", "safe", DOUBT,
+     "/* T a_commit: STOPPED -> IN_DOUBT */\n", "del_a = true;\n"),
+    ("deleted-before-left-recorded", "A deletes its volume while its registry still says in doubt", "safe", DOUBT,
+     "up_a && del_a && A_DURABLE ->", "up_a && del_a ->"),
+    ("deleted-in-doubt", "A, in doubt after a power cut, deletes its volume", "safe", DOUBT,
+     "REG_A && disk_a == A_LEFT -> a_volume_left()", "REG_A && disk_a != A_OWN -> del_a = true"),
+    ("stopped-unflushed", "A stops the guest before B's disk is flushed", "safe", PARTIAL,
+     "(!out_a && sync_a == FLUSH)", "(!out_a && sync_a)"),
+    ("stopped-undrained", "A stops the guest, and sends STATE, while a write is under way", "safe", PARTIAL,
+     "(!out_a && sync_a == FLUSH)", "true"),
+    ("mirror-ended-early", "A ends its copy at the stop, and takes it for in sync when the guest runs on", "safe",
+     PARTIAL, "        guest_a = RUN;\n        guest_check();\n        regretted",
+     "        a_run();\n        regretted"),
+    ("answered-early", "B answers a request before its disk has done it", "safe", WRITERS,
+     "        busy[id] = l + 1\n", "        b_send(l, DISKED, id); busy[id] = 2 - l\n"),
+    ("judged-by-tag", "B, after a power cut, deletes each volume with a tag", "safe", PARTIAL,
+     "(disk_b[i] == RUNS -> KEEP : DELETE)", "DELETE"),
+    ("run-is-judged-wrong", "the same, but only if the guest has run there", "safe", COPY,
+     "(disk_b[i] == RUNS -> KEEP : DELETE)", "(disk_b[i] == RUNS && !ran_b -> KEEP : DELETE)"),
+    ("made-before-recorded", "B makes the volume before the job is durable", "alone", STUCK,
+     "rx_job[l] && B_DURABLE && !vol_b[rx_job[l]]", "rx_job[l] && !vol_b[rx_job[l]]"),
+    ("kept-at-prepared", "B takes the tag off when the guest is complete", "alone", STUCK,
+     "           rx_goto(l, RX_PREPARED);\n", "           rx_goto(l, RX_PREPARED); todo_b[id] = KEEP;\n"),
+    ("dropped-is-left", "B does not delete the volume of a guest that it drops", "alone", STUCK,
+     "(vol_b[rx_job[l]] -> DELETE : 0)", "0"),
 ]
 
 
@@ -305,7 +339,8 @@ def main():
                                        for r in REGISTRIES])),
                ("code", "model, code and docs/handoff.md agree", check_code)]
     checks += [("mutant " + m[0], m[1], lambda m=m, r=r: check_mutant(m, text, r[1]))
-               for r, mutants in ((REGISTRIES[0], MUTANTS), (REGISTRIES[1], DISK_MUTANTS)) for m in mutants]
+               for r, mutants in ((REGISTRIES[0], MUTANTS), (REGISTRIES[1], DISK_MUTANTS),
+                                  (REGISTRIES[4], VOLUME_MUTANTS)) for m in mutants]
     with open(START) as f:
         start = f.read()
     checks += [("start", "of two hosts that may start the guest, never both do", lambda: check_start("", start))]
