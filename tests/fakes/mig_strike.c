@@ -141,6 +141,12 @@ static void nomem_b(uint64_t what, struct conn *c)
         c->g.page_limit = c->g.present + MAX(what, 1u);
 }
 
+static void disk_b(uint64_t n, struct conn *c)
+{
+    if (c && c->g.disks.n)
+        c->g.disks.fail_after = c->g.disks.n_requests + MAX((unsigned)n, 1u);
+}
+
 static void nomem_a(struct world *w, uint64_t what)
 {
     if (what == NOMEM_LOG)
@@ -311,6 +317,15 @@ static void reconnect_faults(struct world *w, uint64_t n)
         w->reach[i] = 2 + fake_rand(&w->frng) % 160;
 }
 
+static void damage(struct conn *c, bool to_b, const struct fault *f)
+{
+    if (!c)
+        return;
+    struct pipe *p = to_b ? &c->to_b : &c->to_a;
+    p->damage_at = f->at;
+    p->damage = (uint8_t)f->arg;
+}
+
 static void strike(struct world *w, struct fault *f)
 {
     struct conn *c = w->link ? w->link : b_conn(w);
@@ -329,14 +344,12 @@ static void strike(struct world *w, struct fault *f)
         if (c)
             delay(&c->to_b, f->arg), delay(&c->to_a, f->arg);
         break;
-    case F_DAMAGE:
-        if (c)
-            (to_b ? &c->to_b : &c->to_a)->damage_at = f->at, (to_b ? &c->to_b : &c->to_a)->damage = (uint8_t)f->arg;
-        break;
+    case F_DAMAGE:    damage(c, to_b, f); break;
     case F_KILL_A:    kill_a(w, f->arg); break;
     case F_KILL_B:    kill_b(w, f->arg); break;
     case F_KILL_BOTH: kill_a(w, f->arg), kill_b(w, f->arg); break;
     case F_NOMEM_B:   nomem_b(f->arg, b_conn(w)); break;
+    case F_DISK_B:    disk_b(f->arg, b_conn(w)); break;
     case F_NOMEM_A:   nomem_a(w, f->arg); break;
     case F_STOP_READING:
         if (c)

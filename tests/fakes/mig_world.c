@@ -239,11 +239,15 @@ static unsigned b_n_disks(void *ctx) { return fake_dst_ops.n_disks(&((struct con
 static enum hv_err b_disk_begin(void *ctx, unsigned slot, const struct mig_disk_req *r, const void *data,
                                 struct why *why)
 {
+    world_took("b_disk");
     return fake_dst_ops.disk_begin(&((struct conn *)ctx)->g, slot, r, data, why);
 }
 static enum hv_err b_disk_end(void *ctx, unsigned slot, struct why *why)
 {
-    return fake_dst_ops.disk_end(&((struct conn *)ctx)->g, slot, why);
+    enum hv_err e = fake_dst_ops.disk_end(&((struct conn *)ctx)->g, slot, why);
+    if (!e)
+        world_took("b_disk_done");
+    return e;
 }
 static const struct mig_dst_ops b_ops = { b_knows, b_admit,  b_page,    b_present,    b_console, b_load,
                                           b_ready, b_record, b_run,     b_frame,      b_drop,    b_find,
@@ -314,14 +318,22 @@ static void a_peer_has(void *c, uint64_t parts) { fake_src_ops.peer_has(&((struc
 static unsigned a_n_disks(void *c) { return fake_src_ops.n_disks(&((struct world *)c)->a); }
 static bool a_disks_ready(void *c, struct mig_disk_progress *p)
 {
-    return fake_src_ops.disks_ready(&((struct world *)c)->a, p);
+    bool ready = fake_src_ops.disks_ready(&((struct world *)c)->a, p);
+    if (ready)
+        world_took("a_in_sync");
+    return ready;
 }
 static bool a_disk_next(void *c, struct mig_disk_req *r, void *data)
 {
-    return fake_src_ops.disk_next(&((struct world *)c)->a, r, data);
+    struct world *w = c;
+    bool some = fake_src_ops.disk_next(&w->a, r, data);
+    if (some)
+        world_took(r->op == MIG_DISK_FLUSH ? "a_flush" : mig_tx_state(w->tx) == MIG_TX_DISKS ? "a_copy" : "a_write");
+    return some;
 }
 static void a_disk_done(void *c, unsigned disk, uint64_t tag)
 {
+    world_took("a_disked");
     fake_src_ops.disk_done(&((struct world *)c)->a, disk, tag);
 }
 static const struct mig_src_ops a_ops = { a_n_pages,  a_page,     a_log_start,   a_harvest,      a_log_stop,
@@ -665,6 +677,8 @@ static void note_rx(struct conn *c, enum mig_rx_state was)
         world_took("b_not_ready");
     else if (strstr(text, "digest differs") || strstr(text, "damaged on the way") || strstr(text, "cannot be loaded"))
         world_took("b_damaged");
+    else if (strstr(text, "a disk of the guest cannot be written"))
+        world_took("b_disk_failed");
     else if (strstr(text, "the link was lost"))
         world_took("b_lost");
     else if (err == HV_E_TIMEOUT || err == HV_E_NOMEM)

@@ -43,6 +43,7 @@ enum fault_kind {
     F_CANCEL_B,
     F_RECONNECT, /* the link breaks, and so do the next arg ones, at random bytes */
     F_FORGET,    /* 64 later jobs push this one out of B's list of ids */
+    F_DISK_B,    /* a disk of B's store fails at the arg-th request from now on */
     F_GONE,      /* B cannot be reached any more, for ever: a person decides */
     F_KINDS
 };
