@@ -265,6 +265,7 @@ soak: all guest
 soak-faults: all
 	$(Q)tests/system/soak_faults.py $(if $(VENDOR),--vendor $(VENDOR)) $(if $(FAULTS),--faults $(FAULTS)) \
 	    $(if $(SEED),--seed $(SEED))
+	$(Q)$(if $(filter intel,$(VENDOR)),true,tests/system/soak_disks.py) $(if $(SEED),--seed $(SEED))
 test-mutants: all guest unit-build
 	$(Q)tests/system/mutants.py
 mutants: unit-build
