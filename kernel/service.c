@@ -31,6 +31,7 @@
 #include "kernel/manage/move_disk.h"
 #include "kernel/manage/settings.h"
 #include "kernel/peers/ask.h"
+#include "kernel/peers/checkpoint.h"
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/leave_disks.h"
 #include "kernel/peers/migration.h"
@@ -68,6 +69,8 @@ static bool whole_turn(void)
     busy |= leave_disks_step();
     busy |= save_step();
     busy |= restore_step();
+    busy |= checkpoint_create_step();
+    busy |= checkpoint_step();
     busy |= evacuate_step();
     busy |= reach_step();
     busy |= guest_devices_step();

@@ -21,7 +21,7 @@ ELSEWHERE = os.path.join(ROOT, "tests", "errors-elsewhere.txt")
 # functions that create a reason; snprintf counts when it writes into one of these
 CALLS = r"\b(?:(?:tx_fail|rx_fail|tx_doubt|[tr]x_peer_broke|mig_reason_add|stream_fail|why_say|REFUSE|" \
         r"link_failed|reply_failed|job_end|dial_note|ask_dead|BAD|EXAMINE_BAD|identity_fail|shutdown_abandon|" \
-        r"save_fail|restore_fail)\s*\(|" \
+        r"save_fail|restore_fail|revert_over)\s*\(|" \
         r"snprintf\((?:s->text|c->reasons|text|d->trouble|t->reason|vm->crash_reason|g->why_not|s->why|r\.why),)"
 FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_travel.c", "kernel/vm/boot_image.h",
          "kernel/peers/choose.c",
@@ -29,7 +29,8 @@ FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_travel.
          "kernel/peers/evacuate.c", "kernel/peers/kind.c", "kernel/peers/arrive_disks.c", "kernel/peers/leave_disks.c",
          "kernel/vm/linux_boot.c", "kernel/peers/migration.c", "kernel/peers/migration_in.c",
          "kernel/peers/migration_out.c", "kernel/peers/start.c", "kernel/peers/save.c", "kernel/peers/restore.c",
-         "kernel/store/saved.c",
+         "kernel/store/saved.c", "kernel/peers/checkpoint.c", "kernel/store/checkpoint.c",
+         "kernel/store/checkpoint_revert.c", "kernel/store/checkpoint.h",
          "kernel/store/gpt.c", "kernel/store/lv_disk.c", "kernel/store/lvm.c", "kernel/store/lvm_change.c",
          "kernel/store/lvm_commit.c", "kernel/store/lvm_write.c", "kernel/store/lvm_text.c", "kernel/store/lvm_tree.c",
          "kernel/store/registry.c", "kernel/store/registry_format.c", "kernel/store/store_create.c",

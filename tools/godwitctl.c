@@ -117,6 +117,17 @@ static const struct command {
       "let a saved guest go on, if no peer has it (--from STORE/VOLUME: from that volume, which may have been imported; "
       "--again: although it was restored before, or its disks have changed; --force: without asking the peers)",
       "vm restore web\nvm restore web --host beta --from godwit/web-from-alpha", cmd_vm_restore },
+    { { "vm", "checkpoint", "create" }, 1, 2, "NAME [CHECKPOINT]", "",
+      "keep a guest's memory and volumes as they are at this instant, to go back to; it goes on (CHECKPOINT: its name, "
+      "cp1 and so on without it)", "vm checkpoint create web before-upgrade", cmd_checkpoint_create },
+    { { "vm", "checkpoint", "list" }, 1, 1, "NAME", "", "a guest's checkpoints, oldest first", "vm checkpoint list web",
+      cmd_checkpoint_list },
+    { { "vm", "checkpoint", "revert" }, 2, 2, "NAME CHECKPOINT", "sure force",
+      "let a guest be what it was then, and go on from there; the checkpoint is kept (--sure: although the guest is up, "
+      "and loses what it is now; --force: without asking the peers)", "vm checkpoint revert web before-upgrade --sure",
+      cmd_checkpoint_revert },
+    { { "vm", "checkpoint", "delete" }, 2, 2, "NAME CHECKPOINT", "", "delete a checkpoint; the guest stays as it is",
+      "vm checkpoint delete web before-upgrade", cmd_checkpoint_delete },
     { { "vm", "inspect" }, 1, 1, "NAME", "", "memory, exits by reason, registers", "vm inspect web", cmd_vm_inspect },
     { { "vm", "console" }, 1, 1, "NAME", "print send",
       "serial console of a guest; Ctrl-] leaves it (--print: recent output; --send LINE: type a line)",

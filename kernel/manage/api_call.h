@@ -129,6 +129,10 @@ void api_vm_resume(struct api_call *c);
 void api_vm_save(struct api_call *c); /* api_save.c */
 void api_vm_save_cancel(struct api_call *c);
 void api_vm_restore(struct api_call *c);
+void api_checkpoint_list(struct api_call *c);
+void api_checkpoint_create(struct api_call *c);
+void api_checkpoint_revert(struct api_call *c);
+void api_checkpoint_delete(struct api_call *c);
 void api_vm_inspect(struct api_call *c);
 void api_vm_console_read(struct api_call *c);
 void api_vm_console_write(struct api_call *c);

@@ -307,7 +307,7 @@ static enum hv_err export_open(struct api_call *c, struct export *x, uint64_t en
     struct disk *d;
     struct lvm_group *g;
     const struct lvm_lv *lv;
-    bool is_saved = !lvm_volume_find(c->arg, c->arg2, &g, &lv, why) && saved_tagged(lv);
+    bool is_saved = !lvm_volume_find(c->arg, c->arg2, &g, &lv, why) && saved_tagged(lv) && !lvm_snap_of(&g->vg, lv);
     if (vm_memory_promisable() < LV_DISK_MEMORY + MIB)
         return REFUSE(HV_E_NOMEM, "no memory to read %s/%s", c->arg, c->arg2);
     enum hv_err e = (is_saved ? lv_disk_open_own : lv_disk_open_kept)(c->arg, c->arg2, &d, why);

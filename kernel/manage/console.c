@@ -29,7 +29,7 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/start.h"
-#include "kernel/store/saved.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
@@ -313,6 +313,40 @@ static void cmd_vm_restore(int argc, char **argv)
     print_begun(e, message, job);
 }
 
+static void checkpoints_print(const char *guest)
+{
+    struct checkpoint c;
+    for (unsigned i = 0; c = checkpoint_at(guest, i), c.group; i++)
+        print("%-24s %lu s since 1970, %s, %u volumes, %lu MiB in %s%s", c.name, c.time_s,
+              c.memory ? "with memory" : "without memory", c.n_disks, c.bytes / MIB, c.group->vg.name,
+              c.reverting ? ", being reverted to" : "");
+}
+
+static void cmd_vm_checkpoint(int argc, char **argv)
+{
+    char message[480];
+    struct api_job *job;
+    const char *what = argv[0], *name = argc > 2 ? argv[2] : "";
+    bool sure = argc > 3 && !strcmp(argv[3], "--sure");
+    enum hv_err e;
+    if (!strcmp(what, "list") && argc == 2) {
+        checkpoints_print(argv[1]);
+        return;
+    }
+    if (!strcmp(what, "create") && argc < 4) {
+        e = operate_checkpoint(argv[1], name, OPERATE_CONSOLE, &job, WHY(message));
+    } else if (!strcmp(what, "revert") && argc == 3 + sure) {
+        e = operate_checkpoint_revert(argv[1], name, sure, false, OPERATE_CONSOLE, &job, WHY(message));
+    } else if (!strcmp(what, "delete") && argc == 3) {
+        e = operate_checkpoint_delete(argv[1], name, OPERATE_CONSOLE, &job, WHY(message));
+    } else {
+        print("usage: vm checkpoint list NAME | create NAME [CHECKPOINT] | revert NAME CHECKPOINT [--sure] | "
+              "delete NAME CHECKPOINT");
+        return;
+    }
+    print_begun(e, message, job);
+}
+
 static void cmd_vm_save_cancel(int argc, char **argv) { (void)argc, run_operation(operate_save_cancel, argv[0]); }
 static void cmd_vm_undefine(int argc, char **argv) { (void)argc, run_operation(operate_undefine, argv[0]); }
 static void cmd_vm_pause(int argc, char **argv) { (void)argc, run_operation(operate_pause, argv[0]); }
@@ -548,6 +582,8 @@ static const struct command {
     { { "vm", "save-cancel" }, 1, 1, "NAME", "a guest that is being saved runs on", cmd_vm_save_cancel, true },
     { { "vm", "restore" }, 1, 4, "NAME [STORE/VOLUME] [--again] [--force]",
       "let a saved guest go on; --again: although it has before; --force: without asking the peers", cmd_vm_restore, true },
+    { { "vm", "checkpoint" }, 2, 4, "list|create|revert|delete NAME ...",
+      "memory and volumes at one instant, to go back to", cmd_vm_checkpoint, true },
     { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect, false },
     { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console, false },
     { { "migrate", "status" }, 0, 0, "", "queued and active moves, and the newest", cmd_migrate_status, false },

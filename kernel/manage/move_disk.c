@@ -21,6 +21,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
 #include "kernel/peers/migration.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/mirror.h"
@@ -240,6 +241,8 @@ static enum hv_err move_check(struct disk_move *d, struct why *why)
     memcpy(d->to.serial, d->from.serial, sizeof(d->to.serial));
     if (d->from.kind == DISK_IN_RAM || d->to.kind == DISK_IN_RAM)
         return REFUSE(HV_E_UNSUPP, "a disk in memory cannot be moved, and no disk can be moved into memory");
+    if (d->from.kind == DISK_ON_LV && checkpoint_any(d->guest))
+        return REFUSE(HV_E_BUSY, "%s has checkpoints, with snapshots of its volumes: delete them first", d->guest);
     if (!registry_present() || registry_why()[0])
         return REFUSE(HV_E_UNSUPP, "this host cannot record where the disk is: %s", registry_why());
     const struct disk *is = vm->disks.d[d->disk].disk;

@@ -11,6 +11,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/lib/name_list.h"
 #include "kernel/peers/start.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -255,6 +256,9 @@ enum hv_err operate_undefine(const char *name, const char *by, struct why *why)
         e = REFUSE(HV_E_BUSY, "%s is about to be started; `vm stop %s` first", name, name);
     if (e)
         return e;
+    if (checkpoint_any(name))
+        return REFUSE(HV_E_BUSY, "%s has checkpoints, such as %s: `vm checkpoint delete` them first", name,
+                      checkpoint_at(name, 0).name);
     operate_volumes(&vm->config, &volumes);
     e = vm_undefine(vm, why);
     if (e)

@@ -53,6 +53,14 @@ HV_MUST_CHECK enum hv_err operate_save(const char *vm, const char *to, bool live
 HV_MUST_CHECK enum hv_err operate_restore(const char *vm, const char *from, bool again, bool force, const char *by,
                                           struct api_job **job, struct why *why);
 HV_MUST_CHECK enum hv_err operate_save_cancel(const char *vm, const char *by, struct why *why);
+/** Make a checkpoint of vm, "": with a name that is free; revert to it (kernel/peers/checkpoint.h); delete it.  HV_OK:
+ *  *job goes on. */
+HV_MUST_CHECK enum hv_err operate_checkpoint(const char *vm, const char *cp, const char *by, struct api_job **job,
+                                             struct why *why);
+HV_MUST_CHECK enum hv_err operate_checkpoint_revert(const char *vm, const char *cp, bool sure, bool force,
+                                                    const char *by, struct api_job **job, struct why *why);
+HV_MUST_CHECK enum hv_err operate_checkpoint_delete(const char *vm, const char *cp, const char *by,
+                                                    struct api_job **job, struct why *why);
 /** Decide where a guest in doubt lives: the one action that can make two hosts run it.
  *  HV_E_AGAIN: sure is false; why gives what is known about the destination. */
 HV_MUST_CHECK enum hv_err operate_resolve(const char *vm, bool here, bool sure, const char *by, struct why *why);

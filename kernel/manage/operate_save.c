@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/operate_save.c - save and restore as an operator asks for them: each goes on as a job (jobs.h). */
+ * kernel/manage/operate_save.c - save, restore and checkpoints as an operator asks for them: each goes on as a job
+ * (jobs.h). */
 #include <stdio.h>
 #include <string.h>
 #include "kernel/lib/log.h"
 #include "kernel/manage/jobs.h"
 #include "kernel/manage/operate.h"
+#include "kernel/peers/checkpoint.h"
 #include "kernel/peers/save.h"
 #include "kernel/vm/vm_manage.h"
 
@@ -70,6 +72,51 @@ enum hv_err operate_restore(const char *name, const char *from, bool again, bool
     if (!*job)
         return REFUSE(HV_E_BUSY, JOBS_FULL);
     return job_settle(job, restore_request(&o, &(struct store_watch){ save_on_progress, save_on_done, *job }, why));
+}
+
+/* ---- checkpoints ---- */
+
+/* The guest, and a job for the action. */
+static enum hv_err checkpoint_job(const char *name, const char *what, const char *cp, const char *by, struct vm **vm,
+                                  struct api_job **job, struct why *why)
+{
+    *job = NULL;
+    *vm = vm_find(name);
+    if (!*vm)
+        return REFUSE(HV_E_NOENT, "no guest is named \"%s\"", name);
+    *job = job_begin(by, "%s checkpoint%s%s of %s", what, *cp ? " " : "", cp, name);
+    return *job ? HV_OK : REFUSE(HV_E_BUSY, JOBS_FULL);
+}
+
+enum hv_err operate_checkpoint(const char *name, const char *cp, const char *by, struct api_job **job, struct why *why)
+{
+    struct vm *vm;
+    enum hv_err e = checkpoint_job(name, "make", cp, by, &vm, job, why);
+    if (e)
+        return e;
+    return job_settle(job,
+                      checkpoint_create(vm, cp, &(struct store_watch){ save_on_progress, save_on_done, *job }, why));
+}
+
+enum hv_err operate_checkpoint_revert(const char *name, const char *cp, bool sure, bool force, const char *by,
+                                      struct api_job **job, struct why *why)
+{
+    struct vm *vm;
+    enum hv_err e = checkpoint_job(name, "revert to", cp, by, &vm, job, why);
+    if (e)
+        return e;
+    struct store_watch watch = { save_on_progress, save_on_done, *job };
+    return job_settle(job, checkpoint_go_back(vm, cp, sure, force, &watch, why));
+}
+
+enum hv_err operate_checkpoint_delete(const char *name, const char *cp, const char *by, struct api_job **job,
+                                      struct why *why)
+{
+    *job = job_begin(by, "delete checkpoint %s of %s", cp, name);
+    if (!*job)
+        return REFUSE(HV_E_BUSY, JOBS_FULL);
+    return job_settle(job,
+                      checkpoint_delete(name, cp, &(struct store_watch){ save_on_progress, save_on_done, *job }, why));
 }
 
 enum hv_err operate_save_cancel(const char *name, const char *by, struct why *why)

@@ -3,6 +3,8 @@
  *
  *     ASK --no peer has the guest--> LOAD --the machine is PREPARED--> MARK --commit: godwit.restored--> RUN --> over
  *
+ * Of a checkpoint: ASK --> DISKS --the volumes are reverted, and the guest is saved--> LOAD; or over, without memory.
+ *
  * The stream is read record by record, so that COMMIT can be held back until the mark is durable.  A power cut after
  * that finds a guest that counts as restored, and is started or not as after any power cut. */
 #include <stdio.h>
@@ -12,6 +14,7 @@
 #include "kernel/host/random.h"
 #include "kernel/lib/log.h"
 #include "kernel/peers/ask.h"
+#include "kernel/peers/checkpoint.h"
 #include "kernel/peers/migration_impl.h"
 #include "kernel/peers/save.h"
 #include "kernel/peers/start.h"
@@ -24,11 +27,13 @@
 #include "kernel/vm/vm_memory.h"
 #include "migrate/wire.h"
 
-enum restore_state { RESTORE_ASK, RESTORE_LOAD, RESTORE_MARK, RESTORE_RUN, RESTORE_OVER };
+enum restore_state { RESTORE_ASK, RESTORE_DISKS, RESTORE_LOAD, RESTORE_MARK, RESTORE_RUN, RESTORE_OVER };
 struct restore {
     struct incoming_feed feed;
     enum restore_state state;
     char guest[CONFIG_NAME_LEN];
+    char checkpoint[CONFIG_NAME_LEN]; /* "": vg/lv is a saved guest already */
+    bool reverting;                   /* DISKS: disks_reverted() follows */
     char vg[LVM_NAME_LEN], lv[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
     enum saved_state was; /* of the volume; NONE: it says nothing of a guest */
     uint64_t bytes, since_us;
@@ -125,8 +130,9 @@ static void feed_end(struct incoming_feed *f, enum hv_err e, const char *text)
     if (e)
         snprintf(r->text, sizeof(r->text), "%s is not restored: %.300s", r->guest, text);
     else
-        snprintf(r->text, sizeof(r->text), "%s %s, as it was saved in %s/%s", r->guest,
-                 vm && vm->operator_paused ? "is here again, paused" : "runs again", r->vg, r->lv);
+        snprintf(r->text, sizeof(r->text), "%s %s, as it was %s%s", r->guest,
+                 vm && vm->operator_paused ? "is here again, paused" : "runs again",
+                 r->checkpoint[0] ? "at the checkpoint " : "saved in ", r->checkpoint[0] ? r->checkpoint : r->lv);
     log_info("save", "%s", r->text);
 }
 
@@ -211,24 +217,14 @@ static void restore_free(struct restore *r)
     mem_free(r, sizeof(*r));
 }
 
-static struct restore *restore_new(const struct restore_order *o, const struct saved *s,
-                                   const struct store_watch *watch)
+static void restore_source_set(struct restore *r, const struct saved *s)
 {
-    struct restore *r = mem_alloc(sizeof(*r));
-    if (!r)
-        return NULL;
-    *r = (struct restore){ .feed = { .again = o->again, .read = feed_read, .gone = feed_gone, .end = feed_end },
-                           .was = s->state,
-                           .bytes = s->bytes,
-                           .since_us = clock_us(),
-                           .watch = *watch };
-    r->feed.guest = r->guest;
+    r->was = s->state;
+    r->bytes = s->bytes;
     snprintf(r->feed.disks, sizeof(r->feed.disks), "%s", s->disks ? s->disks : "");
-    snprintf(r->guest, sizeof(r->guest), "%s", o->guest);
     snprintf(r->vg, sizeof(r->vg), "%s", s->group->vg.name);
     snprintf(r->lv, sizeof(r->lv), "%s", s->lv->name);
     snprintf(r->uuid, sizeof(r->uuid), "%s", s->lv->uuid);
-    return r;
 }
 
 static struct restore *restore_find(const char *guest)
@@ -239,27 +235,53 @@ static struct restore *restore_find(const char *guest)
     return NULL;
 }
 
-enum hv_err restore_request(const struct restore_order *o, const struct store_watch *watch, struct why *why)
+bool restore_is_active(const char *guest) { return restore_find(guest); }
+
+/* Begin with the question to the peers. */
+static enum hv_err restore_new(const struct restore_order *o, const struct store_watch *watch, struct restore **out,
+                               struct why *why)
 {
-    struct saved s;
     unsigned i = 0;
-    enum hv_err e = restore_check(o, &s, why);
-    if (e)
-        return e;
     while (i < RESTORES_MAX && restores[i])
         i++;
     if (i == RESTORES_MAX || restore_find(o->guest))
         return REFUSE(HV_E_BUSY, "%s is being restored already, or %u other guests are, which is the limit", o->guest,
                       RESTORES_MAX);
-    struct restore *r = restore_new(o, &s, watch);
+    struct restore *r = mem_alloc(sizeof(*r));
     if (!r)
         return REFUSE(HV_E_NOMEM, "no memory on this host to restore %s", o->guest);
+    *r = (struct restore){ .feed = { .again = o->again, .read = feed_read, .gone = feed_gone, .end = feed_end },
+                           .since_us = clock_us(),
+                           .watch = *watch };
+    r->feed.guest = r->guest;
+    snprintf(r->guest, sizeof(r->guest), "%s", o->guest);
     if (host_config->n_peers && !o->force && ask_peers(r)) {
         restore_free(r);
         return REFUSE(HV_E_NOMEM, "no memory on this host to ask its peers for %s", o->guest);
     }
-    restores[i] = r;
+    restores[i] = *out = r;
     return HV_OK;
+}
+
+enum hv_err restore_request(const struct restore_order *o, const struct store_watch *watch, struct why *why)
+{
+    struct saved s;
+    struct restore *r;
+    enum hv_err e = restore_check(o, &s, why);
+    if (!e)
+        e = restore_new(o, watch, &r, why);
+    if (!e)
+        restore_source_set(r, &s);
+    return e;
+}
+
+enum hv_err restore_checkpoint(const struct checkpoint *c, bool force, const struct store_watch *watch, struct why *why)
+{
+    struct restore *r;
+    enum hv_err e = restore_new(&(struct restore_order){ .guest = c->guest, .force = force }, watch, &r, why);
+    if (!e)
+        snprintf(r->checkpoint, sizeof(r->checkpoint), "%s", c->name);
+    return e;
 }
 
 bool restore_goes_on(const char *guest, enum mig_find *answer, struct mig_id *ticket)
@@ -281,7 +303,10 @@ static void restore_over(struct restore *r, enum hv_err e, const char *text)
     r->state = RESTORE_OVER;
     r->err = e;
     snprintf(r->text, sizeof(r->text), "%s", text);
-    log_warn("save", "%s", r->text);
+    if (e)
+        log_warn("save", "%s", r->text);
+    else
+        log_info("save", "%s", r->text);
 }
 
 /* Is it still what was asked for?  The volume was not open while the peers were asked. */
@@ -313,7 +338,62 @@ static void restore_load(struct restore *r)
     if (e && !r->flow && e != HV_E_NOMEM)
         restore_over(r, e, text);
     else if (e)
-        restore_over(r, e, "this host has no memory to restore it now, or no place beside other arrivals");
+        restore_over(r, e,
+                     "this host has no memory to restore it now, or no place beside other arrivals; it is saved, and "
+                     "`vm restore` tries again");
+}
+
+/* ---- the disks of a checkpoint ---- */
+
+/* Its disks are what they were: so is its memory, or it is stopped. */
+static void disks_reverted(void *ctx, enum hv_err e, const char *text)
+{
+    struct restore *r = ctx;
+    char outcome[sizeof(r->text)];
+    struct saved s = saved_find(r->guest);
+    r->reverting = false;
+    if (e) {
+        restore_over(r, e, text);
+    } else if (s.state == SAVED_WHOLE) {
+        restore_source_set(r, &s);
+        restore_load(r);
+    } else {
+        snprintf(outcome, sizeof(outcome),
+                 "%s is stopped, with its disks as at the checkpoint %s; `vm start` starts it", r->guest,
+                 r->checkpoint);
+        restore_over(r, HV_OK, outcome);
+    }
+}
+
+static void disks_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    struct restore *r = ctx;
+    r->watch.progress(r->watch.ctx, done, total);
+}
+
+/* No peer has the guest.  Its power goes off here, if it is up. */
+static void restore_go(struct restore *r)
+{
+    char text[300];
+    struct vm *vm = vm_find(r->guest);
+    if (!r->checkpoint[0]) {
+        restore_load(r);
+        return;
+    }
+    enum hv_err e = vm ? checkpoint_may_revert(vm, r->checkpoint, WHY(text)) : HV_E_NOENT;
+    if (e) {
+        restore_over(r, e, vm ? text : "the guest was undefined meanwhile");
+        return;
+    }
+    if (vm_state(vm) != VM_STOPPED)
+        log_warn("save", "%s: stopped, to be what it was at the checkpoint %s", r->guest, r->checkpoint);
+    vm_stop(vm);
+    r->state = RESTORE_DISKS;
+    r->reverting = true;
+    e = checkpoint_revert(r->guest, r->checkpoint, &(struct store_watch){ disks_progress, disks_reverted, r },
+                          WHY(text));
+    if (e)
+        disks_reverted(r, e, text);
 }
 
 static void ask_over(struct restore *r, enum hv_err e, unsigned peer)
@@ -338,11 +418,11 @@ static bool ask_poll(struct restore *r)
 {
     unsigned peer = 0;
     if (!r->ask) {
-        restore_load(r);
+        restore_go(r);
         return true;
     }
     switch (start_rule_step(&r->rule, r->ask->reply, r->ask->n, clock_us(), &peer)) {
-    case START_GO:   restore_load(r); return true;
+    case START_GO:   restore_go(r); return true;
     case START_HERE: ask_over(r, HV_E_EXIST, peer); return true;
     case START_WAIT: break;
     }
@@ -387,11 +467,12 @@ static bool mark_step(struct restore *r)
 static bool restore_one_step(struct restore *r)
 {
     switch (r->state) {
-    case RESTORE_ASK:  return ask_poll(r);
-    case RESTORE_LOAD: return restore_load_step(r);
-    case RESTORE_MARK: return mark_step(r);
-    case RESTORE_RUN:  return flow_step(r->flow);
-    case RESTORE_OVER: break;
+    case RESTORE_ASK:   return ask_poll(r);
+    case RESTORE_DISKS: return false;
+    case RESTORE_LOAD:  return restore_load_step(r);
+    case RESTORE_MARK:  return mark_step(r);
+    case RESTORE_RUN:   return flow_step(r->flow);
+    case RESTORE_OVER:  break;
     }
     return true;
 }

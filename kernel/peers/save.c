@@ -37,6 +37,9 @@ struct save {
     struct outgoing o; /* the engine's view: guest, machine, figures */
     enum save_state state;
     bool live;
+    bool is_checkpoint;        /* live, with its volumes at the instant of the stop (store/checkpoint.h) */
+    struct checkpoint_make cp; /* of a checkpoint: owned */
+    uint64_t stop_us, go_us;   /* of a checkpoint: when the guest was asked to stop, and when it went on */
     char vg[CONFIG_LV_NAME_LEN], lv[CONFIG_LV_NAME_LEN];
     uint64_t room; /* bytes of the volume */
     char disks[SAVED_DISKS_LEN];
@@ -90,13 +93,19 @@ static uint64_t save_wall_us(void) { return clock_wall_ns() / 1000; }
 
 /* ---- the end ---- */
 
-/* The save has the guest no more; it runs on, unless it was released. */
-static void guest_leave(struct save *s)
+/* The guest runs on, unless it was released. */
+static void guest_go(struct save *s)
 {
     if (s->o.m && mig_tx_state(s->o.m) == MIG_TX_IN_DOUBT)
         (void)!mig_tx_resolve(s->o.m, true, clock_us());
     mig_tx_destroy(s->o.m);
     s->o.m = NULL;
+}
+
+/* The save has the guest no more. */
+static void guest_leave(struct save *s)
+{
+    guest_go(s);
     if (s->o.vm) {
         s->o.vm->saving = false;
         s->o.vm->move_hash_bytes = 0;
@@ -107,6 +116,7 @@ static void guest_leave(struct save *s)
 static void save_end(struct save *s)
 {
     guest_leave(s);
+    checkpoint_make_end(&s->cp);
     flow_close(s->flow);
     s->flow = NULL;
 }
@@ -162,8 +172,8 @@ static enum hv_err save_check(const struct vm *vm, struct why *why)
     return HV_OK;
 }
 
-enum hv_err save_request(struct vm *vm, const char *vg, const char *lv, bool live, const struct store_watch *watch,
-                         struct why *why)
+static enum hv_err save_new(struct vm *vm, const char *vg, const char *lv, const struct store_watch *watch,
+                            struct save **out, struct why *why)
 {
     unsigned i = 0;
     enum hv_err e = save_check(vm, why);
@@ -178,7 +188,7 @@ enum hv_err save_request(struct vm *vm, const char *vg, const char *lv, bool liv
     if (!s)
         return REFUSE(i < SAVES_MAX ? HV_E_NOMEM : HV_E_BUSY, "%u guests are being saved here, which is the limit",
                       SAVES_MAX);
-    *s = (struct save){ .live = live, .watch = *watch };
+    *s = (struct save){ .watch = *watch };
     snprintf(s->vg, sizeof(s->vg), "%s", vg);
     snprintf(s->lv, sizeof(s->lv), "%s", lv);
     snprintf(s->o.job.guest, sizeof(s->o.job.guest), "%s", vm->config.name);
@@ -186,14 +196,48 @@ enum hv_err save_request(struct vm *vm, const char *vg, const char *lv, bool liv
     s->o.job.started_us = clock_us();
     s->o.vm = vm;
     vm->saving = true;
-    saves[i] = s;
+    saves[i] = *out = s;
     return HV_OK;
+}
+
+enum hv_err save_request(struct vm *vm, const char *vg, const char *lv, bool live, const struct store_watch *watch,
+                         struct why *why)
+{
+    struct save *s;
+    enum hv_err e = save_new(vm, vg, lv, watch, &s, why);
+    if (!e)
+        s->live = live;
+    return e;
+}
+
+enum hv_err save_checkpoint(struct vm *vm, const char *lv, struct checkpoint_make *cp, const struct store_watch *watch,
+                            struct why *why)
+{
+    struct save *s;
+    enum hv_err e = save_new(vm, cp->group->vg.name, lv, watch, &s, why);
+    if (e)
+        return e;
+    s->live = s->is_checkpoint = true;
+    s->cp = *cp;
+    cp->n = 0; /* they are s's */
+    return HV_OK;
+}
+
+/* Is what must be there before the stream ready?  An error has ended the save. */
+static bool hash_ready(struct save *s)
+{
+    char text[256];
+    bool hashed = boot_set_hash_step(&s->o.vm->boot); /* the offer names them by their bytes */
+    enum hv_err e = checkpoint_make_ready(&s->cp, WHY(text));
+    if (e && e != HV_E_AGAIN)
+        save_fail(s, e, text);
+    return hashed && !e;
 }
 
 static void hash_step(struct save *s)
 {
     struct vm *vm = s->o.vm;
-    if (!boot_set_hash_step(&vm->boot)) /* the offer names them by their bytes */
+    if (!hash_ready(s))
         return;
     uint64_t memory = vm->mem.n_backed * BLOCK_SIZE + vm->boot.n_pages * PAGE_SIZE;
     s->room = ALIGN_UP((memory + memory / 128) * (s->live ? 2 : 1) + SLACK, MIB);
@@ -288,13 +332,21 @@ static void stream_whole(struct save *s)
     flow_close(s->flow);
     s->flow = NULL;
     s->state = SAVE_SEAL;
-    saved_edit_begin(&s->edit, s->live ? SAVED_SEAL_LIVE : SAVED_SEAL, s->vg, s->lv, s->o.job.guest, s->rec.bytes);
+    saved_edit_begin(&s->edit,
+                     s->is_checkpoint ? SAVED_SEAL_PART
+                     : s->live        ? SAVED_SEAL_LIVE
+                                      : SAVED_SEAL,
+                     s->vg, s->lv, s->o.job.guest, s->rec.bytes);
     memcpy(s->edit.disks, s->disks, sizeof(s->disks));
+    s->edit.also = checkpoint_make_also;
+    s->edit.ctx = &s->cp;
 }
 
 static bool stream_sync(struct save *s)
 {
     /* at STATE the last piece that is not whole may wait: it is durable with COMMIT, before the volume is sealed */
+    if (s->live && s->o.m) /* the guest has not gone on yet */
+        return false;
     if (!mig_record_syncs(&s->rec) || !flow_sync(s->flow, s->rec.state == MIG_RECORD_END))
         return false;
     mig_record_synced(&s->rec);
@@ -314,6 +366,10 @@ static bool stream_machine_step(struct save *s)
     if (trouble)
         (void)!mig_tx_cancel(o->m, trouble, clock_us());
     mig_tx_stats(o->m, &o->job.stats);
+    if (mig_tx_state(o->m) != MIG_TX_STOPPED)
+        s->stop_us = 0;
+    else if (!s->stop_us)
+        s->stop_us = clock_us();
     if (mig_tx_state(o->m) == MIG_TX_FAILED) {
         char text[sizeof(s->text)];
         snprintf(text, sizeof(text), "%.300s", mig_tx_text(o->m));
@@ -322,6 +378,18 @@ static bool stream_machine_step(struct save *s)
     }
     o->vm->move_hash_bytes = o->job.stats.hash_bytes;
     return w.kind == MIG_WAIT_MORE || w.kind == MIG_WAIT_GUEST;
+}
+
+/* Live, and all of the guest's state is in the recorder's hands: it goes on.  At a checkpoint its disks are held until
+ * the snapshots are there: what it writes from now on is not in them. */
+static void state_taken(struct save *s)
+{
+    if (!s->is_checkpoint) {
+        guest_leave(s);
+    } else if (s->o.m && checkpoint_make_hold(&s->cp)) {
+        guest_go(s);
+        s->go_us = clock_us();
+    }
 }
 
 static bool save_stream_step(struct save *s)
@@ -334,7 +402,7 @@ static bool save_stream_step(struct save *s)
         while (s->state == SAVE_STREAM && stream_write_some(s))
             moved = true;
         if (s->state == SAVE_STREAM && s->live && s->rec.state >= MIG_RECORD_COMMIT)
-            guest_leave(s);
+            state_taken(s);
     }
     if (s->state != SAVE_STREAM)
         return true;
@@ -355,8 +423,17 @@ static void saved_now(struct save *s)
     if (!s->live && mig_tx_resolve(s->o.m, false, clock_us()) == HV_OK)
         s->o.vm = NULL; /* it is stopped, its slot may be free */
     char *result = s->text;
-    snprintf(result, sizeof(s->text), "%s is saved in %s/%s, %lu MiB in %lu ms%s", s->o.job.guest, s->vg, s->lv,
-             DIV_ROUND_UP(s->rec.bytes, MIB), us / 1000, s->live ? ", and runs on" : "; `vm restore` lets it go on");
+    if (s->is_checkpoint)
+        snprintf(result, sizeof(s->text),
+                 "the checkpoint %s is there, %lu MiB of memory and %u volumes in %lu ms; the guest was stopped for "
+                 "%lu "
+                 "ms, and its disks waited for %lu ms",
+                 s->cp.tag, DIV_ROUND_UP(s->rec.bytes, MIB), s->cp.n, us / 1000, (s->go_us - s->stop_us) / 1000,
+                 (clock_us() - s->stop_us) / 1000);
+    else
+        snprintf(result, sizeof(s->text), "%s is saved in %s/%s, %lu MiB in %lu ms%s", s->o.job.guest, s->vg, s->lv,
+                 DIV_ROUND_UP(s->rec.bytes, MIB), us / 1000,
+                 s->live ? ", and runs on" : "; `vm restore` lets it go on");
     save_end(s);
     log_info("save", "%s", s->text);
     s->state = SAVE_OVER;
@@ -395,6 +472,8 @@ bool save_let_go(const char *guest, const char *reason)
 
 static bool save_one_step(struct save *s)
 {
+    if (s->go_us) /* its disks may have been closed and opened meanwhile */
+        (void)checkpoint_make_hold(&s->cp);
     switch (s->state) {
     case SAVE_HASH:   hash_step(s); return true;
     case SAVE_MAKE:   return saved_change_step(s, made);

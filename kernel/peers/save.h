@@ -13,7 +13,7 @@
 
 #include "kernel/core/vm.h"
 #include "kernel/lib/why.h"
-#include "kernel/store/volume.h"
+#include "kernel/store/checkpoint.h"
 #include "migrate/guest.h"
 
 #define SAVES_MAX    2 /* at a time; each has 4 MiB for data on their way, and the tables of a move */
@@ -29,6 +29,10 @@ const char *save_store(void);
  *  and the engine say.  HV_E_BUSY: it does not run, is moving, or SAVES_MAX others are being saved.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err save_request(struct vm *vm, const char *vg, const char *lv, bool live,
                                        const struct store_watch *watch, struct why *why);
+/** Make a checkpoint of vm, which is up: its memory in the volume lv of cp's group, and the snapshots that cp prepares.
+ *  cp's snapshots are taken over.  Errors as of save_request(). */
+HV_MUST_CHECK enum hv_err save_checkpoint(struct vm *vm, const char *lv, struct checkpoint_make *cp,
+                                          const struct store_watch *watch, struct why *why);
 /** Cancel it: the guest runs on.  HV_E_NOENT: it is not being saved.  HV_E_BUSY: too late, it is stopped and whole. */
 HV_MUST_CHECK enum hv_err save_cancel(const char *guest, const char *reason);
 /** A vm_abort_move_fn: as migration_let_go(), and the same for a save. */
@@ -50,6 +54,12 @@ HV_MUST_CHECK enum hv_err restore_request(const struct restore_order *o, const s
                                           struct why *why);
 /** Is the guest being restored?  *answer: what a peer is told that asks for it; with MIG_F_WANTED, *ticket too. */
 bool restore_goes_on(const char *guest, enum mig_find *answer, struct mig_id *ticket);
+/** Let the guest be as it was at the checkpoint, which is known: the peers are asked, the guest is stopped, its volumes
+ *  are reverted, its memory is restored.  Without memory it stays stopped.  As restore_request() in all else. */
+HV_MUST_CHECK enum hv_err restore_checkpoint(const struct checkpoint *c, bool force, const struct store_watch *watch,
+                                             struct why *why);
+/** Is the guest being restored? */
+bool restore_is_active(const char *guest);
 /** Part of the service loop.  True: there was progress. */
 bool restore_step(void);
 

@@ -27,9 +27,9 @@
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/store/lvm.h"
 #include "kernel/store/registry.h"
-#include "kernel/store/saved.h"
 #include "kernel/store/snapshot_disk.h"
 #include "kernel/store/snapshot_origin.h"
 
@@ -409,7 +409,14 @@ static enum hv_err not_ours(const char *vg, const char *lv, bool kept, struct wh
         return REFUSE(HV_E_REFUSED, "the volume %s/%s is for a boot file; nothing else may read or write it", vg, lv);
     struct lvm_group *g = lvm_group_find(vg);
     const struct lvm_lv *v = g ? lvm_lv_find(&g->vg, lv) : NULL;
-    enum hv_err e = v ? lvm_filled(g, v, why) : HV_OK;
+    if (v && lvm_lv_tag(v, CHECKPOINT_TAG_REVERT))
+        return REFUSE(HV_E_BUSY,
+                      "the volume %s/%s is being reverted to a checkpoint; if that has failed, `vm checkpoint revert` "
+                      "goes on with it",
+                      vg, lv);
+    enum hv_err e = v ? checkpoint_no_part(v, why) : HV_OK;
+    if (v && !e)
+        e = lvm_filled(g, v, why);
     if (e)
         return e;
     if (v && saved_tagged(v))

@@ -60,7 +60,9 @@ static enum hv_err edit_seal(struct lvm_change *c, struct lvm_group *g, struct l
     if (!err && e->disks[0])
         err = lvm_change_tag(c, lv, TAG_DISKS, e->disks, why);
     lvm_change_read_only(c, lv, true);
-    return err ? err : lvm_change_tag(c, lv, e->what == SAVED_SEAL ? TAG_SAVED : TAG_RESTORED, e->guest, why);
+    if (err || e->what == SAVED_SEAL_PART)
+        return err;
+    return lvm_change_tag(c, lv, e->what == SAVED_SEAL ? TAG_SAVED : TAG_RESTORED, e->guest, why);
 }
 
 /* Nothing is cut off: it is open, and what is behind the guest was imported with it. */
@@ -76,13 +78,17 @@ static enum hv_err edit_take(struct lvm_change *c, struct lvm_lv *lv, const stru
 static enum hv_err edit_use(struct lvm_change *c, struct lvm_lv *lv, const struct saved_edit *e, struct why *why)
 {
     enum hv_err err = lvm_change_tag(c, lv, TAG_SAVED, NULL, why);
-    return err ? err : lvm_change_tag(c, lv, TAG_RESTORED, e->guest, why);
+    if (err || lvm_lv_tag(lv, "godwit.checkpoint")) /* that is kept, and brings its own disks */
+        return err;
+    return lvm_change_tag(c, lv, TAG_RESTORED, e->guest, why);
 }
 
 static enum hv_err edit_do(struct lvm_change *c, struct lvm_group *g, const struct saved_edit *e, struct why *why)
 {
     if (e->what == SAVED_MAKE)
         return edit_make(c, g, e, why);
+    if (e->what == SAVED_ALSO)
+        return e->also(c, g, NULL, e->ctx, why);
     enum hv_err err;
     struct lvm_lv *lv = lvm_change_find(c, e->lv);
     if (!lv)
@@ -93,7 +99,9 @@ static enum hv_err edit_do(struct lvm_change *c, struct lvm_group *g, const stru
     bool written = e->what == SAVED_USE;
     if (e->what == SAVED_TAKE || !s.guest || strcmp(s.guest, e->guest) != 0 || written != (s.state > SAVED_WRITING))
         return REFUSE(HV_E_NOENT, "the volume %s/%s is another one by now", e->vg, e->lv);
-    if (e->what == SAVED_SEAL || e->what == SAVED_SEAL_LIVE)
+    if (e->what == SAVED_SEAL_PART && (err = e->also(c, g, lv, e->ctx, why)))
+        return err;
+    if (e->what == SAVED_SEAL || e->what == SAVED_SEAL_LIVE || e->what == SAVED_SEAL_PART)
         return edit_seal(c, g, lv, e, why);
     if (e->what == SAVED_USE)
         return edit_use(c, lv, e, why);

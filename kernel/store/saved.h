@@ -33,10 +33,11 @@ struct saved {
 };
 /** What is in that volume?  SAVED_NONE: no saved guest. */
 struct saved saved_of(struct lvm_group *g, const struct lvm_lv *lv);
-/** Is, or was to be, a guest saved there? */
+/** Is, or was to be, a guest saved there, or a part of a checkpoint? */
 static inline bool saved_tagged(const struct lvm_lv *lv)
 {
-    return lvm_lv_tag(lv, "godwit.saving") || lvm_lv_tag(lv, "godwit.saved") || lvm_lv_tag(lv, "godwit.restored");
+    return lvm_lv_tag(lv, "godwit.saving") || lvm_lv_tag(lv, "godwit.saved") || lvm_lv_tag(lv, "godwit.restored") ||
+           lvm_lv_tag(lv, "godwit.checkpoint");
 }
 /** The guest's saved state on this host, WHOLE or else USED, in a group that may be used.  SAVED_NONE: it has none. */
 struct saved saved_find(const char *guest);
@@ -54,16 +55,23 @@ enum saved_what {
     SAVED_MAKE,      /* a volume of so many bytes, for saving; one that was restored goes first */
     SAVED_SEAL,      /* so many bytes are the guest, and durable; the space behind them is free again */
     SAVED_SEAL_LIVE, /* the same, of a guest that runs on: it counts as restored */
+    SAVED_SEAL_PART, /* the same, as a part of a checkpoint, which `also` makes (checkpoint.h) */
     SAVED_USE,       /* the guest is restored from it */
     SAVED_TAKE,      /* the same, of a volume that says nothing: so many bytes of it are the guest */
-    SAVED_DROP       /* remove it */
+    SAVED_DROP,      /* remove it */
+    SAVED_ALSO       /* nothing but `also`; there is no volume */
 };
+/** More for the same change of the group g.  lv: the volume; ALSO: NULL.  HV_E_BUSY: not now, call again. */
+typedef enum hv_err saved_also_fn(struct lvm_change *c, struct lvm_group *g, struct lvm_lv *lv, void *ctx,
+                                  struct why *why);
 /** A change of such a volume that goes on by itself.  All zero: none. */
 struct saved_edit {
     enum saved_what what;
     char vg[LVM_NAME_LEN], lv[LVM_NAME_LEN], guest[64];
     char disks[SAVED_DISKS_LEN]; /* for SEAL: saved_disks_text(), by whoever begins it */
     uint64_t bytes;
+    saved_also_fn *also; /* may be set after saved_edit_begin(); NULL: none */
+    void *ctx;
     enum { EDIT_NONE, EDIT_WAITING, EDIT_COMMITTING, EDIT_OVER } state;
     enum hv_err err;
     char why[256];

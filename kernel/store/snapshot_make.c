@@ -17,11 +17,12 @@
 #include "kernel/host/page.h"
 #include "kernel/lib/bytes.h"
 #include "kernel/lib/log.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/snapshot.h"
 #include "kernel/store/snapshot_origin.h"
 
-enum make_phase { MAKE_AREA, MAKE_HEADER, MAKE_FLUSH, MAKE_HOLD, MAKE_COMMIT, MAKE_END };
+enum make_phase { MAKE_AREA, MAKE_HEADER, MAKE_FLUSH, MAKE_HOLD, MAKE_COMMIT, MAKE_END, MAKE_DROP };
 
 /* A snapshot that is being made. */
 struct making {
@@ -30,6 +31,7 @@ struct making {
     char origin[LVM_UUID_LEN], name[LVM_NAME_LEN];
     enum make_phase phase;
     bool busy, failed; /* b is with the disk; it met an error */
+    bool prepared;     /* who commits it is the caller: snapshot_prepare() */
     struct lvm_reservation *r;
     struct block_req b;
     struct block_writes writes;
@@ -47,7 +49,7 @@ static void making_written(struct block_req *b, bool ok)
     struct making *m = container_of(b, struct making, b);
     m->busy = false;
     m->failed |= !ok && !b->lost;
-    if (b->lost)
+    if (b->lost && m->phase != MAKE_DROP)
         m->phase = MAKE_AREA;
 }
 
@@ -89,6 +91,11 @@ static enum hv_err origin_find(struct lvm_group *g, const char *name, const stru
     if (e)
         return e;
     const struct lvm_lv *snap = lvm_snap_of(&g->vg, *out);
+    e = checkpoint_no_part(*out, why);
+    if (e)
+        return e;
+    if (lvm_lv_tag(*out, CHECKPOINT_TAG_REVERT))
+        return REFUSE(HV_E_BUSY, "%s/%s is being reverted to a checkpoint: wait for that", g->vg.name, name);
     if (snap)
         return REFUSE(HV_E_UNSUPP, "%s/%s is itself a snapshot or clone, of %s: LVM2 has no snapshots of such",
                       g->vg.name, name, snap->snap.origin);
@@ -97,26 +104,26 @@ static enum hv_err origin_find(struct lvm_group *g, const char *name, const stru
     return lvm_filled(g, *out, why);
 }
 
-static enum hv_err making_edit(struct making *m, struct lvm_change *c, struct why *why)
+static enum hv_err making_edit(struct making *m, struct lvm_change *c, struct lvm_lv **cow, struct why *why)
 {
     const struct lvm_lv *was = lvm_lv_by_uuid(&m->g->vg, m->origin);
     const struct lvm_lv *origin;
-    struct lvm_lv *cow;
     if (!was)
         return REFUSE(HV_E_NOENT, "the volume of which %s was to be a snapshot was deleted meanwhile", m->name);
     enum hv_err e = origin_find(m->g, was->name, &origin, why); /* it may be another one than when this began */
     if (!e)
-        e = lvm_change_add_reserved(c, m->name, m->r, &cow, why);
-    return e ? e : lvm_change_snapshot(c, lvm_change_find(c, was->name), cow, SNAP_CHUNK / DISK_SECTOR, why);
+        e = lvm_change_add_reserved(c, m->name, m->r, cow, why);
+    return e ? e : lvm_change_snapshot(c, lvm_change_find(c, was->name), *cow, SNAP_CHUNK / DISK_SECTOR, why);
 }
 
 static void making_commit(struct making *m)
 {
     struct lvm_change *c;
+    struct lvm_lv *cow;
     enum hv_err e = lvm_change_begin(m->g, &c, WHY(m->why));
     if (e == HV_E_BUSY)
         return; /* again in the next turn */
-    if (!e && (e = making_edit(m, c, WHY(m->why))))
+    if (!e && (e = making_edit(m, c, &cow, WHY(m->why))))
         lvm_change_drop(c);
     m->err = e;
     m->phase = e ? MAKE_END : MAKE_COMMIT;
@@ -126,7 +133,7 @@ static void making_commit(struct making *m)
 
 static void making_step(struct making *m)
 {
-    if (m->failed) {
+    if (m->failed && m->phase != MAKE_DROP) {
         m->failed = false;
         m->err = HV_E_IO;
         m->phase = MAKE_END;
@@ -148,11 +155,12 @@ static void making_step(struct making *m)
         m->phase = MAKE_HOLD;
         break;
     case MAKE_HOLD:
-        if (lv_disk_hold(m->g, m->origin, true))
+        if (!m->prepared && lv_disk_hold(m->g, m->origin, true))
             making_commit(m);
         break;
     case MAKE_COMMIT:
-    case MAKE_END:    break;
+    case MAKE_END:
+    case MAKE_DROP:   break;
     }
 }
 
@@ -168,7 +176,8 @@ static void making_end(struct making *m)
     if (e)
         snprintf(outcome, sizeof(outcome), "%s", m->why);
     mem_free(m, sizeof(*m));
-    o.done(o.ctx, e, outcome);
+    if (o.done)
+        o.done(o.ctx, e, outcome);
 }
 
 /* ---- orders ---- */
@@ -183,7 +192,8 @@ static bool snapshot_fits(struct lvm_group *g, const struct lvm_lv *origin)
     return p;
 }
 
-static enum hv_err making_begin(struct lvm_group *g, const struct lvm_lv *origin, const char *name,
+/* one_in: of so many free extents its store may take one, to begin with. */
+static enum hv_err making_begin(struct lvm_group *g, const struct lvm_lv *origin, const char *name, unsigned one_in,
                                 const struct store_watch *o, struct why *why)
 {
     enum hv_err e = lvm_volume_name_check(&g->vg, name, why);
@@ -197,7 +207,7 @@ static enum hv_err making_begin(struct lvm_group *g, const struct lvm_lv *origin
     uint32_t least = (uint32_t)DIV_ROUND_UP(3 * SNAP_CHUNK, g->vg.extent_bytes);
     uint32_t want = MIN((uint32_t)DIV_ROUND_UP(SNAP_GROW_BY, g->vg.extent_bytes), most);
     if (!e)
-        e = lvm_reserve(g, NULL, MAX(least, MIN(want, lvm_extents_free(g))), &m->r, why);
+        e = lvm_reserve(g, NULL, MAX(least, MIN(want, lvm_extents_free(g) / one_in)), &m->r, why);
     if (e) {
         mem_free(m, sizeof(*m));
         mem_free(buf, SNAP_CHUNK);
@@ -225,7 +235,7 @@ enum hv_err snapshot_clone(struct lvm_group *g, const char *base, const char *na
                       "%s/%s is no base volume, which is read-only and has a known SHA-256: take a snapshot "
                       "of it instead, or import it as a base",
                       g->vg.name, base);
-    return making_begin(g, origin, name, o, why);
+    return making_begin(g, origin, name, 1, o, why);
 }
 
 enum hv_err snapshot_take(struct lvm_group *g, const char *volume, const char *name, const struct store_watch *o,
@@ -233,7 +243,46 @@ enum hv_err snapshot_take(struct lvm_group *g, const char *volume, const char *n
 {
     const struct lvm_lv *origin;
     enum hv_err e = origin_find(g, volume, &origin, why);
-    return e ? e : making_begin(g, origin, name, o, why);
+    return e ? e : making_begin(g, origin, name, 1, o, why);
+}
+
+/* ---- several at one instant ---- */
+
+enum hv_err snapshot_prepare(struct lvm_group *g, const char *volume, const char *name, struct making **out,
+                             struct why *why)
+{
+    static const struct store_watch nobody;
+    const struct lvm_lv *origin;
+    enum hv_err e = origin_find(g, volume, &origin, why);
+    if (!e)
+        e = making_begin(g, origin, name, 4, &nobody, why); /* others follow, and a guest's memory */
+    if (e)
+        return e;
+    *out = makings;
+    makings->prepared = true;
+    return HV_OK;
+}
+
+enum hv_err snapshot_prepared(const struct making *m, struct why *why)
+{
+    if (m->phase == MAKE_END)
+        return REFUSE(m->err, "%s", m->why);
+    return m->phase == MAKE_HOLD && !m->busy && !m->failed ? HV_OK : HV_E_AGAIN;
+}
+
+bool snapshot_prepare_hold(const struct making *m) { return lv_disk_hold(m->g, m->origin, true); }
+
+enum hv_err snapshot_prepare_edit(struct making *m, struct lvm_change *c, struct lvm_lv **cow, struct why *why)
+{
+    return making_edit(m, c, cow, why);
+}
+
+void snapshot_prepare_end(struct making *m)
+{
+    if (!m)
+        return;
+    (void)lv_disk_hold(m->g, m->origin, false);
+    m->phase = MAKE_DROP;
 }
 
 void snapshot_make_step(void)
@@ -242,7 +291,7 @@ void snapshot_make_step(void)
         struct making *m = *at;
         if (!m->busy)
             making_step(m);
-        if (m->phase == MAKE_END && !m->busy) {
+        if (!m->busy && (m->phase == MAKE_DROP || (m->phase == MAKE_END && !m->prepared))) {
             *at = m->next;
             making_end(m);
         } else {

@@ -18,6 +18,23 @@ HV_MUST_CHECK enum hv_err snapshot_clone(struct lvm_group *g, const char *base, 
  *  reverted.  HV_E_RANGE: it has SNAPSHOTS_MAX already. */
 HV_MUST_CHECK enum hv_err snapshot_take(struct lvm_group *g, const char *volume, const char *name,
                                         const struct store_watch *o, struct why *why);
+/* ---- several snapshots at one instant: the caller commits them, in one change ---- */
+
+struct making;
+/** Prepare the snapshot `name` of `volume`, as snapshot_take(): its store is written to reserved extents. */
+HV_MUST_CHECK enum hv_err snapshot_prepare(struct lvm_group *g, const char *volume, const char *name,
+                                           struct making **out, struct why *why);
+/** HV_E_AGAIN: its store is being written.  HV_OK: it is durable.  Else *why. */
+HV_MUST_CHECK enum hv_err snapshot_prepared(const struct making *m, struct why *why);
+/** Hold the disk on its origin.  True: nothing is under way there, and the snapshot will be what the origin is now.
+ *  Held until snapshot_prepare_end(). */
+bool snapshot_prepare_hold(const struct making *m);
+/** Make it a volume of the change, the store `cow`. */
+HV_MUST_CHECK enum hv_err snapshot_prepare_edit(struct making *m, struct lvm_change *c, struct lvm_lv **cow,
+                                                struct why *why);
+/** After the commit, or without one: the origin's disk goes on.  m is not the caller's any more; NULL is allowed. */
+void snapshot_prepare_end(struct making *m);
+
 /** Make the origin of the snapshot `name` what the snapshot is, and delete the snapshot.  HV_E_BUSY: one of the two is
  *  in use, or the origin has other snapshots.  HV_E_UNSUPP: name is no snapshot, or its origin is read-only. */
 HV_MUST_CHECK enum hv_err snapshot_revert(struct lvm_group *g, const char *name, const struct store_watch *o,

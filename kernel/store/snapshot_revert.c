@@ -11,6 +11,7 @@
 #include <string.h>
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/saved.h"
 #include "kernel/store/snapshot.h"
@@ -267,6 +268,9 @@ static enum hv_err snap_find(struct lvm_group *g, const char *name, const struct
     *cow = lvm_lv_find(&g->vg, name);
     if (!*cow)
         return REFUSE(HV_E_NOENT, "the volume group %s has no volume named %s", g->vg.name, name);
+    enum hv_err e = checkpoint_no_part(*cow, why);
+    if (e)
+        return e;
     const struct lvm_lv *snap = lvm_snap_of(&g->vg, *cow);
     *origin = snap ? lvm_lv_find(&g->vg, snap->snap.origin) : NULL;
     if (!*origin || !(*cow)->linear || !(*origin)->linear)

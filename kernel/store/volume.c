@@ -19,6 +19,7 @@
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/block_zero.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
 #include "kernel/store/snapshot_make.h"
@@ -73,7 +74,7 @@ static enum hv_err volume_get(struct lvm_group *g, const char *name, const struc
     if (!lv)
         return REFUSE(HV_E_NOENT, "the volume group %s has no volume named %s", g->vg.name, name);
     *out = lv;
-    return HV_OK;
+    return checkpoint_no_part(lv, why);
 }
 
 static bool use_is_free(const struct lvm_use *u) { return !u->disks && !u->clones && !u->open; }

@@ -18,6 +18,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/nbd.h"
@@ -94,6 +95,12 @@ const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t le
             snprintf(text, len,
                      "its disk vd%c is being moved to another place of this host: wait for that, or cancel it",
                      'a' + i);
+            return text;
+        }
+        if (d->kind == DISK_ON_LV && checkpoint_any(vm->config.name)) {
+            snprintf(text, len,
+                     "its checkpoints have snapshots of the volume %s/%s, and stay on this host: delete them first",
+                     d->lv.vg, d->lv.lv);
             return text;
         }
         if (d->kind != DISK_ON_LV || (along && !volume_is_read_only(&d->lv)))

@@ -70,6 +70,10 @@ USUAL = {
     "POST /v1/vms/web/disks/vda/move": {"job": 1},
     "POST /v1/vms/web/save": {"job": 1}, "POST /v1/vms/web/save/cancel": {"message": "web runs on"},
     "POST /v1/vms/web/restore": {"job": 1},
+    "GET /v1/vms/web/checkpoints": {"checkpoints": [{"name": "cp1", "unix_s": 1796038238, "memory": True, "volumes": 1,
+                                                     "bytes": 1 << 26, "store": "godwit", "state": "kept"}]},
+    "POST /v1/vms/web/checkpoints": {"job": 1}, "DELETE /v1/vms/web/checkpoints/cp1": {"job": 1},
+    "POST /v1/vms/web/checkpoints/cp1/revert": {"job": 1},
     "POST /v1/vms/web/nics": {"job": 1}, "DELETE /v1/vms/web/nics/02:47:57:00:00:01": {"job": 1},
     "GET /v1/vms/web/config": DEFINITION, "POST /v1/stores/godwit/adopt": {"job": 1},
     "GET /v1/jobs/1": {"job": 1, "state": "done", "what": "do", "code": "HV_OK", "message": "it is done"},
@@ -84,7 +88,9 @@ MIB = 1 << 20
 with open(os.path.join(ROOT, "LICENSE"), "rb") as some_file:
     SHA256 = hashlib.sha256(some_file.read()).hexdigest()
 DEVICES = {"vm disk attach": ["web", "lv:godwit/data", "read-only"], "vm disk detach": ["web", "vdb"],
-           "vm nic attach": ["web"], "vm nic detach": ["web", "02:47:57:00:00:01"]}
+           "vm nic attach": ["web"], "vm nic detach": ["web", "02:47:57:00:00:01"],
+           "vm checkpoint create": ["web"], "vm checkpoint list": ["web"], "vm checkpoint revert": ["web", "cp1"],
+           "vm checkpoint delete": ["web", "cp1"]}
 FILES = {"file put": [os.path.join(ROOT, "LICENSE"), "x"], "file delete": ["x"], "file list": []}
 USUAL.update({
     "GET /v1/files": {"files": [{"name": "x", "place": "store", "bytes": 5, "sha256": SHA256, "used": False}]},
@@ -176,7 +182,8 @@ def commands():
     """Every command of --help, as a tuple of words."""
     out = subprocess.run([Clients.GODWITCTL, "--help"], capture_output=True, text=True, check=True).stdout
     groups = "key|validate|events|peer|client|host|vm|migration|disk|store|volume|file"
-    found = re.findall(rf"^  (vm (?:disk|nic) [a-z]+|(?:{groups})(?: [a-z-]+)?)(?= |$)", out.split("options:")[0], re.M)
+    found = re.findall(rf"^  (vm (?:disk|nic|checkpoint) [a-z]+|(?:{groups})(?: [a-z-]+)?)(?= |$)",
+                       out.split("options:")[0], re.M)
     assert len(found) >= 21, found
     found += re.findall(r"^  (file [a-z]+)(?= )", out, re.M)
     return [tuple(words.split()) for words in found], out

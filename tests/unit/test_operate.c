@@ -9,6 +9,7 @@
 #include "kernel/dev/vdev_balloon.h"
 #include "kernel/manage/operate.h"
 #include "kernel/peers/start.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -129,6 +130,15 @@ enum hv_err vm_undefine(struct vm *vm, struct why *why)
     assert_ptr_equal(vm, &web);
     n_acts++;
     return undefine_answer ? REFUSE(undefine_answer, "the registry cannot be written") : HV_OK;
+}
+
+static bool has_checkpoint;
+struct checkpoint checkpoint_at(const char *guest, unsigned i)
+{
+    static struct lvm_group group;
+    struct checkpoint c = { .group = has_checkpoint && !i ? &group : NULL, .name = "cp1" };
+    snprintf(c.guest, sizeof(c.guest), "%s", guest);
+    return c;
 }
 
 static bool listens;
@@ -413,6 +423,10 @@ static void test_undefine(void **s)
     assert_int_equal(operate_undefine("web", "client me", WHY(said)), HV_E_BUSY);
     assert_string_equal(said, "web is about to be started; `vm stop web` first");
     asks_peers = false;
+    has_checkpoint = true;
+    assert_int_equal(operate_undefine("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_string_equal(said, "web has checkpoints, such as cp1: `vm checkpoint delete` them first");
+    has_checkpoint = false;
     assert_int_equal(n_acts, 0);
     assert_int_equal(operate_undefine("web", "client me", WHY(said)), HV_OK);
     assert_string_equal(said, "web is undefined; godwit.conf still defines it"); /* as it is found again */

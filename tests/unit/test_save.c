@@ -16,7 +16,8 @@
  *   kernel/store/disk_flow.c kernel/store/lvm_text.c kernel/store/lvm_tree.c kernel/store/lvm_label.c
  *   kernel/store/lvm_write.c kernel/store/lvm_change.c kernel/store/block_zero.c kernel/lib/print.c
  *   tests/fakes/log_quiet.c tests/fakes/registry.c tests/fakes/window.c tests/fakes/power_cut.c
- *   kernel/store/saved_find.c tests/fakes/service.c */
+ *   kernel/store/saved_find.c tests/fakes/service.c kernel/peers/checkpoint.c kernel/store/checkpoint.c
+ *   kernel/store/checkpoint_revert.c */
 /* unit-deps: lz4 bearssl */
 #define MOVES_WITH_STORE
 #include "tests/unit/moves_fixture.h"

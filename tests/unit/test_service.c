@@ -41,6 +41,7 @@ uint64_t net_next_us(void) { return UINT64_MAX; }
 /* clang-format off */
 #define STEP(name) bool name(void); bool name(void) { return false; }
 STEP(ask_step) STEP(start_step) STEP(migration_step) STEP(leave_disks_step) STEP(save_step) STEP(restore_step)
+STEP(checkpoint_create_step) STEP(checkpoint_step)
 STEP(evacuate_step) STEP(reach_step) STEP(guest_devices_step) STEP(vm_disk_step) STEP(registry_step) STEP(lvm_step)
 STEP(volume_step) STEP(store_create_step) STEP(api_file_step) STEP(console_step) STEP(api_step) STEP(validate_step)
 STEP(vm_manage_step) STEP(move_volume_step) STEP(disk_move_step)

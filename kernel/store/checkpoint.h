@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/store/checkpoint.h - checkpoints of guests: memory and all volumes as they were at one instant.  Which volumes
+ * are one; make, revert and delete them.  Service pCPU only.
+ *
+ * A checkpoint is some volumes of one group that have the same tag:
+ *
+ *   godwit.checkpoint=GUEST:NAME   a part of it: the snapshot of a guest's volume, or its memory (saved.h).  Of a guest
+ *                                  that was stopped there is no memory
+ *   godwit.time=SECONDS            on each part: since 1970, by the host's clock
+ *   godwit.of=VOLUME               on a snapshot: its origin's name then, by which the memory knows it
+ *   godwit.reverting=GUEST:NAME    on the origins: they are becoming what the snapshots are.  No guest may have them,
+ *                                  and after a power cut that goes on
+ *
+ * All parts change in one commit of the group, so a power cut finds the one or the other.  A revert keeps the
+ * checkpoint: it writes to the volumes as a guest would, so all other snapshots stay what they are.  It ends with
+ * godwit.saved=GUEST on the memory: the guest is saved there, and its restore lets it go on. */
+#ifndef GODWIT_KERNEL_STORE_CHECKPOINT_H
+#define GODWIT_KERNEL_STORE_CHECKPOINT_H
+
+#include "kernel/config/config.h"
+#include "kernel/lib/log.h"
+#include "kernel/store/saved.h"
+#include "kernel/store/volume.h"
+
+#define CHECKPOINT_TAG        "godwit.checkpoint"
+#define CHECKPOINT_TAG_REVERT "godwit.reverting"
+#define CHECKPOINT_TAG_OF     "godwit.of"
+#define CHECKPOINT_TAG_LEN    (2 * CONFIG_NAME_LEN)
+#define CHECKPOINT_NAME_MAX   24u         /* characters */
+#define CHECKPOINT_VOLUME     "cp.%s.%s." /* a part's name, with "mem", "vda", ... behind: guest, checkpoint */
+#define CHECKPOINT_PARTS_MAX  (CONFIG_MAX_DISKS + 1)
+
+struct checkpoint {
+    struct lvm_group *group; /* NULL: there is none; as all pointers here: until the next turn */
+    char guest[CONFIG_NAME_LEN], name[CONFIG_NAME_LEN];
+    const struct lvm_lv *memory; /* NULL: the guest was stopped */
+    unsigned n_disks;
+    const struct lvm_lv *snap[CONFIG_MAX_DISKS];
+    uint64_t time_s, bytes; /* when it was made; what it takes in its group */
+    bool reverting;
+};
+/** The i-th checkpoint of the guest on this host, oldest first; group NULL: there are no more. */
+struct checkpoint checkpoint_at(const char *guest, unsigned i);
+struct checkpoint checkpoint_find(const char *guest, const char *name);
+static inline bool checkpoint_any(const char *guest) { return checkpoint_at(guest, 0).group; }
+/** The same, and *why.  HV_E_NOENT. */
+HV_MUST_CHECK enum hv_err checkpoint_get(const char *guest, const char *name, struct checkpoint *out, struct why *why);
+/** Is one of the guest's checkpoints being deleted, or reverted to, by this host now? */
+bool checkpoint_is_busy(const char *guest);
+/** A checkpoint that is being reverted to, of whichever guest, and that nobody works on.  group NULL: none. */
+struct checkpoint checkpoint_interrupted(void);
+/** Refuse what must not be done to a part of a checkpoint.  HV_E_REFUSED. */
+HV_MUST_CHECK static inline enum hv_err checkpoint_no_part(const struct lvm_lv *lv, struct why *why)
+{
+    const char *tag = lvm_lv_tag(lv, CHECKPOINT_TAG);
+    return tag ? REFUSE(HV_E_REFUSED,
+                        "the volume %s is a part of the checkpoint %s (guest and name): see `vm checkpoint delete`",
+                        lv->name, tag)
+               : HV_OK;
+}
+
+/* ---- make ---- */
+
+struct checkpoint_make {
+    struct lvm_group *group;
+    char tag[CHECKPOINT_TAG_LEN];
+    uint64_t time_s;
+    unsigned n;
+    struct making *snap[CONFIG_MAX_DISKS]; /* owned */
+    char of[CONFIG_MAX_DISKS][CONFIG_LV_NAME_LEN];
+};
+/** Prepare snapshots of all volumes of the guest c that can change.  group: where its memory goes, if it has no
+ *  volumes.  HV_E_INVAL, HV_E_EXIST: the name.  HV_E_UNSUPP: a disk of which there can be no snapshot, or volumes in
+ *  two groups.  HV_E_NOMEM, HV_E_RANGE: as snapshot_take(). */
+HV_MUST_CHECK enum hv_err checkpoint_make_begin(struct checkpoint_make *m, const struct vm_config *c, const char *name,
+                                                struct lvm_group *group, uint64_t time_s, struct why *why);
+/** HV_E_AGAIN: not yet. */
+HV_MUST_CHECK enum hv_err checkpoint_make_ready(const struct checkpoint_make *m, struct why *why);
+/** Hold the guest's disks until checkpoint_make_end(), but for its reads and writes in memory.  True: nothing is under
+ *  way there.  Call it again in each turn until the commit. */
+bool checkpoint_make_hold(const struct checkpoint_make *m);
+/** A saved_also_fn, for SAVED_SEAL_PART or SAVED_ALSO; ctx: struct checkpoint_make. */
+saved_also_fn checkpoint_make_also;
+void checkpoint_make_end(struct checkpoint_make *m);
+
+/* ---- delete, and revert ---- */
+
+/** Delete it: watch->done() follows, not from within.  HV_E_NOENT; HV_E_BUSY: one of its parts is in use. */
+HV_MUST_CHECK enum hv_err checkpoint_delete(const char *guest, const char *name, const struct store_watch *watch,
+                                            struct why *why);
+/** Make the guest's volumes what they were; watch->done() follows, not from within.  Nobody has them open.  An error:
+ *  nothing has changed; or the revert is begun, the volumes stay closed to guests, and it may be called again. */
+HV_MUST_CHECK enum hv_err checkpoint_revert(const char *guest, const char *name, const struct store_watch *watch,
+                                            struct why *why);
+/** Part of the service loop.  True: there was progress. */
+bool checkpoint_step(void);
+
+#endif

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * kernel/store/checkpoint_revert.c - a guest's volumes become what they were at a checkpoint, which is kept.
+ *
+ *     WAIT --the volumes are closed--> READ --all stores are read--> MARK --commit: godwit.reverting--> each disk:
+ *     OPEN --> COPY --flushed--> CLOSE;    DONE --commit: without it; the memory is a saved guest--> over
+ *
+ * LVM2's merge (snapshot_revert.c) would drop the snapshot, and works with the only one of a volume.  Here each chunk
+ * in the snapshot's store is written to the origin as a guest writes: the origin's disk copies what is lost by that to
+ * the other snapshots.  The store itself does not change by it, since it has all these chunks.  So the copy can be made
+ * again from its begin: after a power cut it is (revert_resume()). */
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/clock.h"
+#include "kernel/host/page.h"
+#include "kernel/lib/log.h"
+#include "kernel/store/checkpoint_impl.h"
+#include "kernel/store/lv_disk.h"
+#include "kernel/store/lvm_change.h"
+#include "kernel/store/snapshot.h"
+
+#define COPIES      8u       /* pieces under way */
+#define USE_WAIT_US 10000000 /* so long the guest's disks may take to be closed */
+
+enum revert_phase {
+    REVERT_WAIT,
+    REVERT_READ,
+    REVERT_MARK,
+    REVERT_OPEN,
+    REVERT_COPY,
+    REVERT_CLOSE,
+    REVERT_DONE,
+    REVERT_END
+};
+struct revert;
+struct copy {
+    struct revert *of;
+    bool busy;
+    struct block_req b; /* from the store */
+    struct disk_req w;  /* to the origin */
+    uint8_t *buf;
+};
+struct revert {
+    struct lvm_group *g;
+    struct store_watch watch;
+    char guest[CONFIG_NAME_LEN], name[CONFIG_NAME_LEN];
+    enum revert_phase phase;
+    uint64_t since_us, done, total;       /* bytes */
+    unsigned n, i;                        /* disks; the one in hand */
+    struct snapshot *s[CONFIG_MAX_DISKS]; /* owned; read-only: the origin's disk has its own of the same store */
+    struct disk *disk;                    /* owned: the origin in hand */
+    uint32_t old, window;                 /* the next piece: of this chunk, from this byte */
+    bool flushing, flushed, failed;
+    struct disk_req flush;
+    struct saved_edit edit;
+    struct copy copy[COPIES];
+    uint8_t *bufs; /* owned */
+    enum hv_err err;
+    char text[300];
+    struct revert *next;
+};
+static struct revert *reverts; /* owned */
+static bool resumed;           /* what a power cut has interrupted is taken up */
+
+bool checkpoint_is_reverted(const char *guest)
+{
+    for (const struct revert *r = reverts; r; r = r->next)
+        if (!strcmp(r->guest, guest))
+            return true;
+    return false;
+}
+
+static void revert_over(struct revert *r, enum hv_err e, const char *text)
+{
+    r->err = e;
+    snprintf(r->text, sizeof(r->text), "%s", text);
+    r->phase = REVERT_END;
+}
+
+static const struct lvm_lv *revert_origin(const struct revert *r, unsigned i) { return snap_volume(&r->s[i]->origin); }
+
+static bool origin_in_use(const struct revert *r, unsigned i)
+{
+    const struct lvm_use *use = lvm_use_get(r->g, r->s[i]->origin.uuid);
+    return use->disks || use->clones;
+}
+
+/* ---- changes of the group ---- */
+
+/* The guest is saved in no checkpoint any more: its disks are about to be others. */
+static enum hv_err unsave(struct revert *r, struct lvm_change *c, const struct lvm_vg *vg, struct why *why)
+{
+    enum hv_err e = HV_OK;
+    for (unsigned k = 0; !e && k < vg->n_lvs; k++) {
+        const char *saved = lvm_lv_tag(&vg->lv[k], "godwit.saved");
+        if (saved && !strcmp(saved, r->guest) && lvm_lv_tag(&vg->lv[k], CHECKPOINT_TAG))
+            e = lvm_change_tag(c, lvm_change_find(c, vg->lv[k].name), "godwit.saved", NULL, why);
+    }
+    return e;
+}
+
+static enum hv_err mark_also(struct lvm_change *c, struct lvm_group *g, struct lvm_lv *none, void *ctx, struct why *why)
+{
+    struct revert *r = ctx;
+    char tag[CHECKPOINT_TAG_LEN];
+    (void)none;
+    snprintf(tag, sizeof(tag), "%s:%s", r->guest, r->name);
+    enum hv_err e = unsave(r, c, &g->vg, why);
+    for (unsigned i = 0; !e && i < r->n; i++) {
+        const struct lvm_lv *origin = revert_origin(r, i);
+        if (origin_in_use(r, i))
+            return REFUSE(HV_E_UNSUPP, "%s/%s was opened meanwhile", g->vg.name, origin->name);
+        e = lvm_change_tag(c, lvm_change_find(c, origin->name), CHECKPOINT_TAG_REVERT, tag, why);
+    }
+    return e == HV_E_BUSY ? HV_E_UNSUPP : e;
+}
+
+static enum hv_err done_also(struct lvm_change *c, struct lvm_group *g, struct lvm_lv *none, void *ctx, struct why *why)
+{
+    struct revert *r = ctx;
+    struct checkpoint p = checkpoint_find(r->guest, r->name);
+    (void)g, (void)none;
+    enum hv_err e = p.group ? unsave(r, c, &g->vg, why) : HV_E_NOENT;
+    for (unsigned i = 0; !e && i < r->n; i++)
+        e = lvm_change_tag(c, lvm_change_find(c, revert_origin(r, i)->name), CHECKPOINT_TAG_REVERT, NULL, why);
+    if (!e && p.memory)
+        e = lvm_change_tag(c, lvm_change_find(c, p.memory->name), "godwit.saved", r->guest, why);
+    return e;
+}
+
+static void revert_edit_begin(struct revert *r, enum revert_phase phase, saved_also_fn *also)
+{
+    r->phase = phase;
+    saved_edit_begin(&r->edit, SAVED_ALSO, r->g->vg.name, "", r->guest, 0);
+    r->edit.also = also;
+    r->edit.ctx = r;
+}
+
+/* ---- before the first change ---- */
+
+/* Extents that the other snapshots of the i-th origin may take when it is written to. */
+static uint64_t others_need(const struct revert *r, unsigned i)
+{
+    const struct lvm_vg *vg = &r->g->vg;
+    const struct lvm_lv *origin = revert_origin(r, i);
+    uint64_t n = DIV_ROUND_UP((uint64_t)r->s[i]->n_entries * r->s[i]->chunk, vg->extent_bytes), need = 0;
+    uint32_t most = snapshot_extents_max(vg, r->s[i]->bytes, r->s[i]->chunk);
+    for (const struct lvm_lv *lv = vg->lv; lv < vg->lv + vg->n_lvs; lv++) {
+        const struct lvm_lv *cow = !strcmp(lv->snap.origin, origin->name) ? lvm_lv_find(vg, lv->snap.cow) : NULL;
+        if (cow && strcmp(cow->uuid, r->s[i]->cow.uuid) != 0 && cow->extents < most)
+            need += MIN(n, most - cow->extents);
+    }
+    return need;
+}
+
+/* A stopped guest's last requests may be under way; the stores are read when nobody writes to them. */
+static bool volumes_wait(struct revert *r)
+{
+    bool used = false;
+    for (unsigned i = 0; i < r->n; i++)
+        used |= origin_in_use(r, i);
+    if (used && clock_us() - r->since_us > USE_WAIT_US)
+        revert_over(r, HV_E_BUSY, "the guest's volumes are in use: stop what has them, and revert again");
+    if (used)
+        return false;
+    for (unsigned i = 0; i < r->n; i++)
+        snapshot_read(r->s[i]);
+    r->phase = REVERT_READ;
+    return true;
+}
+
+static bool stores_read(struct revert *r)
+{
+    uint64_t need = 0;
+    char text[200];
+    for (unsigned i = 0; i < r->n; i++) {
+        if (r->s[i]->why[0]) {
+            revert_over(r, HV_E_INVAL, r->s[i]->why);
+            return true;
+        }
+        if (!r->s[i]->ready)
+            return false;
+    }
+    for (unsigned i = 0; i < r->n; i++) {
+        need += others_need(r, i);
+        r->total += (uint64_t)r->s[i]->n_entries * r->s[i]->chunk;
+    }
+    if (need > lvm_extents_free(r->g)) {
+        snprintf(text, sizeof(text),
+                 "the other checkpoints and snapshots may need %lu MiB more, which %s does not have: delete one",
+                 need * r->g->vg.extent_bytes / MIB, r->g->vg.name);
+        revert_over(r, HV_E_NOMEM, text);
+    } else {
+        revert_edit_begin(r, REVERT_MARK, mark_also);
+    }
+    return true;
+}
+
+/* ---- copying ---- */
+
+static void chunk_end(struct copy *c, bool ok)
+{
+    c->busy = false;
+    c->of->done += c->b.len;
+    c->of->failed |= !ok;
+}
+
+static bool chunk_get(struct disk_req *w, uint64_t off, void *buf, size_t n)
+{
+    memcpy(buf, container_of(w, struct copy, w)->buf + off, n);
+    return true;
+}
+
+static void chunk_written(struct disk_req *w, enum disk_status s)
+{
+    chunk_end(container_of(w, struct copy, w), s == DISK_OK);
+}
+
+static void chunk_read(struct block_req *b, bool ok)
+{
+    struct copy *c = container_of(b, struct copy, b);
+    struct revert *r = c->of;
+    if (!ok || r->failed) {
+        chunk_end(c, false);
+        return;
+    }
+    enum disk_status s = r->disk->ops->submit(r->disk, &c->w);
+    if (s != DISK_PENDING)
+        chunk_end(c, s == DISK_OK);
+}
+
+/* Begin the next piece.  False: there is none. */
+static bool chunk_begin(struct revert *r, struct copy *c)
+{
+    struct snapshot *s = r->s[r->i];
+    while (r->old < s->n_chunks && !snapshot_find(s, r->old))
+        r->old++;
+    if (r->old == s->n_chunks)
+        return false;
+    uint64_t base = (uint64_t)r->old * s->chunk, left = MIN(s->chunk, s->bytes - base) - r->window;
+    uint64_t from = (uint64_t)snapshot_find(s, r->old) * s->chunk + r->window;
+    uint32_t len = (uint32_t)MIN(left, BLOCK_LEN_MAX);
+    c->busy = true;
+    c->w = (struct disk_req){
+        .op = DISK_WRITE, .offset = base + r->window, .len = len, .get = chunk_get, .done = chunk_written
+    };
+    c->b = (struct block_req){ .op = BLOCK_READ, .len = len, .buf = c->buf, .done = chunk_read };
+    snap_transfer(&s->cow, from, &c->b);
+    r->window += len;
+    if (left == len) {
+        r->old++;
+        r->window = 0;
+    }
+    return true;
+}
+
+static bool copies_idle(const struct revert *r)
+{
+    for (const struct copy *c = r->copy; c < r->copy + COPIES; c++)
+        if (c->busy)
+            return false;
+    return !r->flushing;
+}
+
+static void origin_flushed(struct disk_req *w, enum disk_status s)
+{
+    struct revert *r = container_of(w, struct revert, flush);
+    r->flushing = false;
+    r->flushed = s == DISK_OK;
+    r->failed |= s != DISK_OK;
+}
+
+static void origin_close(struct revert *r)
+{
+    r->disk->ops->close(r->disk);
+    r->disk = NULL;
+    r->phase = REVERT_CLOSE;
+}
+
+static bool origin_copy(struct revert *r)
+{
+    bool moved = r->disk->ops->poll(r->disk), more = r->disk->known && !r->failed;
+    for (struct copy *c = r->copy; more && c < r->copy + COPIES; c++)
+        if (!c->busy)
+            more = chunk_begin(r, c);
+    if (r->watch.progress)
+        r->watch.progress(r->watch.ctx, r->done, r->total);
+    if (!r->disk->known || !copies_idle(r))
+        return moved;
+    if (r->failed || r->flushed) {
+        origin_close(r);
+    } else {
+        r->flush = (struct disk_req){ .op = DISK_FLUSH, .done = origin_flushed };
+        r->flushing = true;
+        if (r->disk->ops->submit(r->disk, &r->flush) != DISK_PENDING)
+            origin_flushed(&r->flush, DISK_ERROR);
+    }
+    return true;
+}
+
+static void origin_open(struct revert *r)
+{
+    const char *lv = revert_origin(r, r->i)->name;
+    char text[256];
+    enum hv_err e = lv_disk_open_own(r->g->vg.name, lv, &r->disk, WHY(text));
+    if (e) {
+        revert_over(r, e, text);
+        return;
+    }
+    r->old = r->window = 0;
+    r->failed = r->flushed = false;
+    r->phase = REVERT_COPY;
+}
+
+/* The origin's disk is closed, once its last request is done. */
+static bool close_step(struct revert *r)
+{
+    if (lvm_use_get(r->g, r->s[r->i]->origin.uuid)->disks)
+        return false;
+    if (r->failed)
+        revert_over(r, HV_E_IO, "the disk has failed while the volumes were being reverted: revert again");
+    else if (++r->i < r->n)
+        r->phase = REVERT_OPEN;
+    else
+        revert_edit_begin(r, REVERT_DONE, done_also);
+    return true;
+}
+
+/* ---- steps ---- */
+
+static bool revert_edit_step(struct revert *r)
+{
+    char text[256];
+    enum hv_err e = saved_edit_step(&r->edit, WHY(text));
+    if (e == HV_E_AGAIN)
+        return false;
+    if (e)
+        revert_over(r, e, text);
+    else if (r->phase == REVERT_DONE)
+        revert_over(r, HV_OK, "");
+    else if (r->n)
+        r->phase = REVERT_OPEN;
+    else
+        revert_edit_begin(r, REVERT_DONE, done_also);
+    return true;
+}
+
+static bool revert_step(struct revert *r)
+{
+    switch (r->phase) {
+    case REVERT_WAIT:  return volumes_wait(r);
+    case REVERT_READ:  return stores_read(r);
+    case REVERT_MARK:
+    case REVERT_DONE:  return revert_edit_step(r);
+    case REVERT_OPEN:  origin_open(r); return true;
+    case REVERT_COPY:  return origin_copy(r);
+    case REVERT_CLOSE: return close_step(r);
+    case REVERT_END:   break;
+    }
+    return true;
+}
+
+static void revert_free(struct revert *r)
+{
+    for (unsigned i = 0; i < r->n; i++)
+        if (r->s[i])
+            snapshot_close(r->s[i]);
+    mem_free(r->bufs, COPIES * BLOCK_LEN_MAX);
+    mem_free(r, sizeof(*r));
+}
+
+static bool stores_idle(const struct revert *r)
+{
+    for (unsigned i = 0; i < r->n; i++)
+        if (!snapshot_idle(r->s[i]))
+            return false;
+    return true;
+}
+
+/* ---- beginning ---- */
+
+static enum hv_err stores_open(struct revert *r, const struct checkpoint *c, struct why *why)
+{
+    enum hv_err e = HV_OK;
+    for (unsigned i = 0; !e && i < c->n_disks; i++) {
+        e = snapshot_open(c->group, c->snap[i], true, &r->s[i], why);
+        r->n += !e;
+    }
+    return e;
+}
+
+enum hv_err checkpoint_revert(const char *guest, const char *name, const struct store_watch *watch, struct why *why)
+{
+    struct checkpoint c;
+    enum hv_err e = checkpoint_get(guest, name, &c, why);
+    if (e)
+        return e;
+    if (checkpoint_is_busy(guest))
+        return REFUSE(HV_E_BUSY, "a checkpoint of %s is being deleted or reverted to: wait for that", guest);
+    struct revert *r = mem_alloc(sizeof(*r));
+    if (r)
+        *r = (struct revert){
+            .g = c.group, .watch = *watch, .since_us = clock_us(), .bufs = mem_alloc(COPIES * BLOCK_LEN_MAX)
+        };
+    if (!r || !r->bufs) {
+        mem_free(r, sizeof(*r));
+        return REFUSE(HV_E_NOMEM, "no memory on this host for the checkpoint %s of %s", name, guest);
+    }
+    snprintf(r->guest, sizeof(r->guest), "%s", guest);
+    snprintf(r->name, sizeof(r->name), "%s", name);
+    for (unsigned i = 0; i < COPIES; i++)
+        r->copy[i] = (struct copy){ .of = r, .buf = r->bufs + (size_t)i * BLOCK_LEN_MAX };
+    e = stores_open(r, &c, why);
+    if (e) {
+        revert_free(r);
+        return e;
+    }
+    r->next = reverts;
+    reverts = r;
+    return HV_OK;
+}
+
+static void resume_done(void *ctx, enum hv_err e, const char *text)
+{
+    (void)ctx;
+    if (e)
+        log_error("store", "a revert that a power cut has interrupted could not be finished: %s", text);
+    else
+        log_info("store", "a revert that a power cut has interrupted is finished");
+    resumed = e != HV_OK; /* there may be more */
+}
+
+static void revert_resume(void)
+{
+    static const struct store_watch watch = { .done = resume_done };
+    char text[256];
+    struct checkpoint c = checkpoint_interrupted();
+    resumed = true;
+    if (!c.group)
+        return;
+    log_info("store", "the volumes of %s were being reverted to the checkpoint %s: that goes on", c.guest, c.name);
+    enum hv_err e = checkpoint_revert(c.guest, c.name, &watch, WHY(text));
+    if (e)
+        resume_done(NULL, e, text);
+}
+
+bool checkpoint_revert_step(void)
+{
+    bool moved = false;
+    if (!resumed && !reverts)
+        revert_resume();
+    for (struct revert **at = &reverts; *at;) {
+        struct revert *r = *at;
+        moved |= revert_step(r);
+        if (r->phase != REVERT_END || !stores_idle(r)) {
+            at = &r->next;
+            continue;
+        }
+        *at = r->next;
+        struct store_watch w = r->watch;
+        enum hv_err e = r->err;
+        char text[sizeof(r->text)];
+        snprintf(text, sizeof(text), "%s", r->text);
+        revert_free(r);
+        w.done(w.ctx, e, text);
+    }
+    return moved;
+}
