@@ -108,9 +108,10 @@ static const struct command {
       "vm nmi web", cmd_vm_nmi },
     { { "vm", "pause" }, 1, 1, "NAME", "", "pause a running guest", "vm pause web", cmd_vm_pause },
     { { "vm", "resume" }, 1, 1, "NAME", "", "resume a paused guest", "vm resume web", cmd_vm_resume },
-    { { "vm", "save" }, 1, 1, "NAME [--to STORE/VOLUME]", "to live",
+    { { "vm", "save" }, 1, 1, "NAME [--to STORE/VOLUME]", "to live limit",
       "save a running guest in a volume of its host, and stop it (--to: in that volume, not STORE/saved.NAME; --live: "
-      "the guest goes on)", "vm save web\nvm save db --to godwit/db-monday --live", cmd_vm_save },
+      "the guest goes on; --limit MB: so many MB per second while it runs)",
+      "vm save web\nvm save db --to godwit/db-monday --live", cmd_vm_save },
     { { "vm", "save-cancel" }, 1, 1, "NAME", "", "let a guest that is being saved run on", "vm save-cancel web",
       cmd_vm_save_cancel },
     { { "vm", "restore" }, 1, 1, "NAME", "from again force",

@@ -158,7 +158,7 @@ static const struct route routes[] = {
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/nmi", api_vm_nmi, NONE, "send a running guest an NMI" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/pause", api_vm_pause, NONE, "pause a running guest" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/resume", api_vm_resume, NONE, "resume a paused guest" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/save", api_vm_save, "volume live",
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/save", api_vm_save, "volume live bandwidth_limit_mb",
       "save a guest in a volume, and stop it; {\"live\": true}: it goes on" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/save/cancel", api_vm_save_cancel, NONE, "the guest runs on" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/restore", api_vm_restore, "again force volume",

@@ -16,7 +16,8 @@ void api_vm_save_cancel(struct api_call *c)
         api_result(c, e, message);
 }
 
-#define VOLUME_LEN (2 * CONFIG_LV_NAME_LEN)
+#define LIMIT_MAX_MB 100000
+#define VOLUME_LEN   (2 * CONFIG_LV_NAME_LEN)
 
 /* The field "volume"; "": there is none.  False: it is wrong, and the answer says so. */
 static bool volume_take(struct api_call *c, char out[VOLUME_LEN])
@@ -32,10 +33,17 @@ void api_vm_save(struct api_call *c)
 {
     char message[480], to[VOLUME_LEN];
     struct api_job *job;
-    bool live;
-    if (!api_take_bool(c, "live", &live) || !volume_take(c, to))
+    struct save_how how;
+    uint64_t limit = 0;
+    if (!api_take_bool(c, "live", &how.live) || !volume_take(c, to))
         return;
-    enum hv_err e = operate_save(c->arg, to, live, c->by, &job, WHY(message));
+    if (json_get_num(&c->in, "bandwidth_limit_mb", LIMIT_MAX_MB, &limit) == HV_E_INVAL) {
+        api_fail(c, HV_E_INVAL, 0, "\"bandwidth_limit_mb\" is a number of MB per second up to %u, 0 for no limit",
+                 LIMIT_MAX_MB);
+        return;
+    }
+    how.limit_mb = (unsigned)limit;
+    enum hv_err e = operate_save(c->arg, to, &how, c->by, &job, WHY(message));
     if (e)
         api_fail(c, e, e == HV_E_NOENT && vm_find(c->arg) ? 409 : 0, "%s", message);
     else

@@ -295,7 +295,8 @@ static void cmd_vm_save(int argc, char **argv)
     char message[480];
     struct api_job *job;
     bool live = argc > 1 && !strcmp(argv[argc - 1], "--live");
-    enum hv_err e = operate_save(argv[0], argc - live > 1 ? argv[1] : "", live, OPERATE_CONSOLE, &job, WHY(message));
+    enum hv_err e = operate_save(argv[0], argc - live > 1 ? argv[1] : "", &(struct save_how){ .live = live },
+                                 OPERATE_CONSOLE, &job, WHY(message));
     print_begun(e, message, job);
 }
 

@@ -48,8 +48,12 @@ HV_MUST_CHECK enum hv_err operate_limits(const char *vm, const struct move_optio
  *  from there.  HV_OK: *job goes on.  Errors as
  *  of save_request() and restore_request(); HV_E_INVAL: to. */
 struct api_job;
-HV_MUST_CHECK enum hv_err operate_save(const char *vm, const char *to, bool live, const char *by, struct api_job **job,
-                                       struct why *why);
+struct save_how {
+    bool live;
+    unsigned limit_mb; /* save_limit() */
+};
+HV_MUST_CHECK enum hv_err operate_save(const char *vm, const char *to, const struct save_how *how, const char *by,
+                                       struct api_job **job, struct why *why);
 HV_MUST_CHECK enum hv_err operate_restore(const char *vm, const char *from, bool again, bool force, const char *by,
                                           struct api_job **job, struct why *why);
 HV_MUST_CHECK enum hv_err operate_save_cancel(const char *vm, const char *by, struct why *why);

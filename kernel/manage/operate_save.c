@@ -37,8 +37,8 @@ static enum hv_err place_parse(const char *to, char vg[CONFIG_LV_NAME_LEN], char
     return HV_OK;
 }
 
-enum hv_err operate_save(const char *name, const char *to, bool live, const char *by, struct api_job **job,
-                         struct why *why)
+enum hv_err operate_save(const char *name, const char *to, const struct save_how *how, const char *by,
+                         struct api_job **job, struct why *why)
 {
     char vg[CONFIG_LV_NAME_LEN], lv[CONFIG_LV_NAME_LEN];
     struct vm *vm = vm_find(name);
@@ -51,8 +51,11 @@ enum hv_err operate_save(const char *name, const char *to, bool live, const char
     *job = job_begin(by, "save %s in %s/%s", name, vg, lv);
     if (!*job)
         return REFUSE(HV_E_BUSY, JOBS_FULL);
-    return job_settle(job, save_request(vm, vg, lv, live, &(struct store_watch){ save_on_progress, save_on_done, *job },
-                                        why));
+    e = job_settle(job, save_request(vm, vg, lv, how->live,
+                                     &(struct store_watch){ save_on_progress, save_on_done, *job }, why));
+    if (!e)
+        save_limit(name, how->limit_mb);
+    return e;
 }
 
 enum hv_err operate_restore(const char *name, const char *from, bool again, bool force, const char *by,

@@ -482,6 +482,25 @@ static bool dst_record(void *ctx)
     return done || failed;
 }
 
+static bool same_config(const struct vm_config *a, const struct vm_config *b)
+{
+    static char text[2][CONFIG_VM_TEXT_MAX];
+    return !strcmp(a->kernel, b->kernel) && !strcmp(a->initrd, b->initrd) &&
+           config_vm_write(a, text[0], sizeof(text[0])) && config_vm_write(b, text[1], sizeof(text[1])) &&
+           !strcmp(text[0], text[1]);
+}
+
+/* A guest that was restored, and that is defined here: if it is what its definition says, it goes on as if it had been
+ * started here.  Else it is that once it stops. */
+static void restored_settle(struct vm *vm)
+{
+    if (!vm->defined)
+        return;
+    bool same = !vm->redefined && same_config(&vm->config, vm->defined);
+    vm->arrived = !same;
+    vm->redefined = !same;
+}
+
 static void dst_run(void *ctx)
 {
     struct incoming *in = ctx;
@@ -499,7 +518,8 @@ static void dst_run(void *ctx)
         return;
     }
     vm_resume(vm);
-    vm->redefined |= in->feed && vm->defined; /* once it stops it is again what its definition says */
+    if (in->feed)
+        restored_settle(vm);
     for (unsigned i = 0; i < vm->config.n_nics; i++)
         net_announce_mac(vm->config.nic[i].mac);
     log_info("mig", "%s: %s", vm->config.name, vm->operator_paused ? "is here now, paused" : "runs here now");

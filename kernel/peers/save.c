@@ -2,7 +2,8 @@
  * kernel/peers/save.c - see save.h.
  *
  *     HASH --boot files are hashed--> MAKE --commit: godwit.saving--> STREAM --whole, flushed--> SEAL --commit:
- *     godwit.saved--> FREE;    UNDO --the volume is removed--> FREE from each, after a failure
+ *     godwit.saved--> FREE;    STREAM --the volume is full--> GROW --commit--> STREAM
+ *     UNDO --the volume is removed--> FREE from each, after a failure
  *
  * The engine's source machine runs here as in a move, with the recorder at its other end.  At SEAL it is IN_DOUBT: this
  * file knows the outcome, and tells it (mig_tx_resolve()).  A live save lets the guest go as soon as all of its state
@@ -29,10 +30,10 @@
 #include "kernel/vm/vm_memory.h"
 #include "migrate/record.h"
 
-#define TURN_STEPS 4         /* of the engine */
-#define SLACK      (8 * MIB) /* of the volume: state, console, and memory that the guest takes meanwhile */
+#define TURN_STEPS 4   /* of the engine */
+#define GROW_MAX   GIB /* the volume doubles, but gets no more at a time: what is over is given back at the end only */
 
-enum save_state { SAVE_HASH, SAVE_MAKE, SAVE_STREAM, SAVE_SEAL, SAVE_UNDO, SAVE_OVER };
+enum save_state { SAVE_HASH, SAVE_MAKE, SAVE_STREAM, SAVE_GROW, SAVE_SEAL, SAVE_UNDO, SAVE_OVER };
 struct save {
     struct outgoing o; /* the engine's view: guest, machine, figures */
     enum save_state state;
@@ -125,7 +126,7 @@ static void save_end(struct save *s)
 static void save_fail(struct save *s, enum hv_err e, const char *text)
 {
     ASSERT(s->edit.state != EDIT_COMMITTING && s->edit.state != EDIT_WAITING);
-    bool made = s->state == SAVE_STREAM || s->state == SAVE_SEAL;
+    bool made = s->state == SAVE_STREAM || s->state == SAVE_GROW || s->state == SAVE_SEAL;
     snprintf(s->text, sizeof(s->text), "%s", text);
     s->err = e;
     save_end(s);
@@ -239,8 +240,7 @@ static void hash_step(struct save *s)
     struct vm *vm = s->o.vm;
     if (!hash_ready(s))
         return;
-    uint64_t memory = vm->mem.n_backed * BLOCK_SIZE + vm->boot.n_pages * PAGE_SIZE;
-    s->room = ALIGN_UP((memory + memory / 128) * (s->live ? 2 : 1) + SLACK, MIB);
+    s->room = MAX(vm->boot.n_pages * PAGE_SIZE, MIB); /* it grows */
     saved_edit_begin(&s->edit, SAVED_MAKE, s->vg, s->lv, s->o.job.guest, s->room);
     s->state = SAVE_MAKE;
 }
@@ -273,12 +273,20 @@ static enum hv_err save_machine_create(struct save *s)
     return HV_OK;
 }
 
+/* The room that the volume has now. */
+static void room_look(struct save *s)
+{
+    const struct lvm_group *g = lvm_group_find(s->vg);
+    s->room = lvm_lv_bytes(&g->vg, lvm_lv_find(&g->vg, s->lv)); /* it is there: this turn's commit says so */
+}
+
 /* The volume is there: open it, and begin the stream. */
 static void made(struct save *s)
 {
     struct disk *d;
     char text[256];
     s->state = SAVE_STREAM;
+    room_look(s);
     enum hv_err e = lv_disk_open_own(s->vg, s->lv, &d, WHY(text));
     s->flow = e ? NULL : flow_write(d, 0);
     if (!e && !s->flow)
@@ -307,22 +315,37 @@ static bool saved_change_step(struct save *s, void (*next)(struct save *s))
 
 /* ---- the stream ---- */
 
-/* Write what the recorder gives.  True: some.  After an error the save has failed. */
+static void save_grown(struct save *s)
+{
+    room_look(s);
+    flow_grown(s->flow, s->room);
+    s->state = SAVE_STREAM;
+}
+
+/* Bytes that may be written now: while the guest runs, the limit holds. */
+static size_t stream_may(struct save *s)
+{
+    bool limited = s->o.m && s->live && mig_tx_state(s->o.m) == MIG_TX_PRECOPY;
+    uint64_t may = limited ? rate_refill(&s->o.rate, s->o.job.options.bandwidth_limit_mb, clock_us()) : SIZE_MAX;
+    return MIN(flow_room(s->flow), may);
+}
+
+/* Write what the recorder gives.  True: some, or the volume must grow first. */
 static bool stream_write_some(struct save *s)
 {
     size_t len;
     const uint8_t *p = mig_record_data(&s->rec, &len);
-    if (len > s->room - s->rec.bytes) {
-        save_fail(s, HV_E_NOMEM,
-                  "its volume is full: the guest has taken or changed much memory meanwhile; try again, or without "
-                  "--live");
+    if (len && s->rec.bytes == s->room) {
+        saved_edit_begin(&s->edit, SAVED_GROW, s->vg, s->lv, s->o.job.guest, MIN(s->room, GROW_MAX));
+        s->state = SAVE_GROW;
         return true;
     }
-    len = MIN(len, flow_room(s->flow));
+    len = MIN(MIN(len, s->room - s->rec.bytes), stream_may(s));
     if (!len)
         return false;
     flow_put(s->flow, p, len);
     mig_record_written(&s->rec, len);
+    rate_consume(&s->o.rate, len);
     return true;
 }
 
@@ -458,10 +481,18 @@ enum hv_err save_cancel(const char *guest, const char *reason)
     struct save *s = save_of(guest);
     if (!s)
         return HV_FAIL(HV_E_NOENT);
-    if (s->state == SAVE_MAKE || s->state == SAVE_SEAL || (s->o.m && mig_tx_state(s->o.m) == MIG_TX_IN_DOUBT))
+    if (s->state == SAVE_MAKE || s->state == SAVE_GROW || s->state == SAVE_SEAL ||
+        (s->o.m && mig_tx_state(s->o.m) == MIG_TX_IN_DOUBT))
         return HV_FAIL(HV_E_BUSY); /* a moment, and it runs on or is saved */
     save_fail(s, HV_E_CANCEL, reason);
     return HV_OK;
+}
+
+void save_limit(const char *guest, unsigned mb)
+{
+    struct save *s = save_of(guest);
+    if (s)
+        s->o.job.options.bandwidth_limit_mb = mb;
 }
 
 bool save_let_go(const char *guest, const char *reason)
@@ -478,6 +509,7 @@ static bool save_one_step(struct save *s)
     case SAVE_HASH:   hash_step(s); return true;
     case SAVE_MAKE:   return saved_change_step(s, made);
     case SAVE_STREAM: return save_stream_step(s);
+    case SAVE_GROW:   return saved_change_step(s, save_grown);
     case SAVE_SEAL:   return saved_change_step(s, saved_now);
     case SAVE_UNDO:   return save_undo_step(s);
     case SAVE_OVER:   break;

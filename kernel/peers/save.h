@@ -25,8 +25,9 @@ HV_MUST_CHECK enum hv_err save_place(const struct vm *vm, char vg[CONFIG_LV_NAME
                                      struct why *why);
 /** The group where it is when nothing else says so; "": there is none. */
 const char *save_store(void);
-/** Begin to save vm in the volume vg/lv, which is made.  watch->done() tells the outcome, once: what saved_edit_step()
- *  and the engine say.  HV_E_BUSY: it does not run, is moving, or SAVES_MAX others are being saved.  HV_E_NOMEM. */
+/** Begin to save vm in the volume vg/lv, which is made, and grows as it fills.  watch->done() tells the outcome, once:
+ *  what saved_edit_step() and the engine say.  HV_E_BUSY: it does not run, is moving, or SAVES_MAX others are being
+ *  saved.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err save_request(struct vm *vm, const char *vg, const char *lv, bool live,
                                        const struct store_watch *watch, struct why *why);
 /** Make a checkpoint of vm, which is up: its memory in the volume lv of cp's group, and the snapshots that cp prepares.
@@ -37,6 +38,8 @@ HV_MUST_CHECK enum hv_err save_checkpoint(struct vm *vm, const char *lv, struct 
 HV_MUST_CHECK enum hv_err save_cancel(const char *guest, const char *reason);
 /** A vm_abort_move_fn: as migration_let_go(), and the same for a save. */
 bool save_let_go(const char *guest, const char *reason);
+/** It writes so many 10^6 bytes per second at most while the guest runs; 0: no limit. */
+void save_limit(const char *guest, unsigned mb);
 /** Part of the service loop.  True: there was progress. */
 bool save_step(void);
 
@@ -47,12 +50,11 @@ struct restore_order {
     bool again;          /* although it was restored from there before, or its disks have changed */
     bool force;          /* ask no peer */
 };
-/** Restore a guest.  Errors as of start_request() and lv_disk_check(); HV_E_NOENT: it is not saved here.  HV_E_EXIST:
- *  it was restored before, and again is false; it is saved elsewhere here.  HV_OK: it has begun; watch->done() tells
- *  the outcome, once. */
+/** Restore a guest; watch->done() tells the outcome, once.  Errors as of start_request() and lv_disk_check();
+ *  HV_E_NOENT: it is not saved here.  HV_E_EXIST: it was restored before, and again is false; it is saved elsewhere. */
 HV_MUST_CHECK enum hv_err restore_request(const struct restore_order *o, const struct store_watch *watch,
                                           struct why *why);
-/** Is the guest being restored?  *answer: what a peer is told that asks for it; with MIG_F_WANTED, *ticket too. */
+/** Is the guest being restored?  *answer, *ticket: what a peer is told that asks for it. */
 bool restore_goes_on(const char *guest, enum mig_find *answer, struct mig_id *ticket);
 /** Let the guest be as it was at the checkpoint, which is known: the peers are asked, the guest is stopped, its volumes
  *  are reverted, its memory is restored.  Without memory it stays stopped.  As restore_request() in all else. */

@@ -177,6 +177,12 @@ size_t flow_room(const struct flow *f)
     return MIN(room, (size_t)(FLOW_PIECES - 1) * FLOW_PIECE); /* the ring's last piece may be the first again */
 }
 
+void flow_grown(struct flow *f, uint64_t bytes)
+{
+    ASSERT(f->writing && bytes >= f->disk->info.bytes);
+    f->disk->info.bytes = bytes;
+}
+
 void flow_put(struct flow *f, const void *p, size_t n)
 {
     ASSERT(n <= flow_room(f) && !f->padded && f->at + n <= f->disk->info.bytes);

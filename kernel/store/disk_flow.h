@@ -30,6 +30,8 @@ uint64_t flow_at(const struct flow *f);
 /** Writing.  Bytes that flow_put() takes now; p NULL: zeroes.  What is put must end within the disk. */
 size_t flow_room(const struct flow *f);
 void flow_put(struct flow *f, const void *p, size_t n);
+/** The disk has become larger: what is put may go on to there. */
+void flow_grown(struct flow *f, uint64_t bytes);
 /** Are all whole pieces before flow_at() on the disk, flushed?  False: call again after flow_step(), and put nothing.
  *  last: the piece that is not whole as well, with zeroes up to a block. */
 bool flow_sync(struct flow *f, bool last);

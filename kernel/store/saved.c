@@ -47,6 +47,18 @@ static enum hv_err edit_make(struct lvm_change *c, struct lvm_group *g, const st
     return err ? err : lvm_change_tag(c, lv, TAG_SAVING, e->guest, why);
 }
 
+static enum hv_err saved_grow(struct lvm_change *c, struct lvm_group *g, struct lvm_lv *lv, const struct saved_edit *e,
+                              struct why *why)
+{
+    uint64_t more = MIN(DIV_ROUND_UP(e->bytes, g->vg.extent_bytes), lvm_extents_free(g));
+    if (!more)
+        return REFUSE(HV_E_NOMEM,
+                      "the store %s is full: %s does not fit in the %lu MiB that were free there; delete a volume, or "
+                      "save it in another store by --to",
+                      e->vg, e->guest, lvm_lv_bytes(&g->vg, lv) / MIB);
+    return lvm_change_resize(c, lv, lv->extents + (uint32_t)more, why);
+}
+
 static enum hv_err edit_seal(struct lvm_change *c, struct lvm_group *g, struct lvm_lv *lv, const struct saved_edit *e,
                              struct why *why)
 {
@@ -103,6 +115,8 @@ static enum hv_err edit_do(struct lvm_change *c, struct lvm_group *g, const stru
         return err;
     if (e->what == SAVED_SEAL || e->what == SAVED_SEAL_LIVE || e->what == SAVED_SEAL_PART)
         return edit_seal(c, g, lv, e, why);
+    if (e->what == SAVED_GROW)
+        return saved_grow(c, g, lv, e, why);
     if (e->what == SAVED_USE)
         return edit_use(c, lv, e, why);
     if (lv_in_use(g, lv))

@@ -53,6 +53,7 @@ const char *saved_disk_holder(const struct lvm_lv *lv);
 
 enum saved_what {
     SAVED_MAKE,      /* a volume of so many bytes, for saving; one that was restored goes first */
+    SAVED_GROW,      /* give that so many bytes more, or as many as there are */
     SAVED_SEAL,      /* so many bytes are the guest, and durable; the space behind them is free again */
     SAVED_SEAL_LIVE, /* the same, of a guest that runs on: it counts as restored */
     SAVED_SEAL_PART, /* the same, as a part of a checkpoint, which `also` makes (checkpoint.h) */
@@ -76,7 +77,7 @@ struct saved_edit {
     enum hv_err err;
     char why[256];
 };
-/** Begin it.  bytes: for MAKE, SEAL and TAKE. */
+/** Begin it.  bytes: for MAKE, GROW, SEAL and TAKE. */
 void saved_edit_begin(struct saved_edit *e, enum saved_what what, const char *vg, const char *lv, const char *guest,
                       uint64_t bytes);
 /** Go on.  HV_E_AGAIN: not done.  HV_OK: durable.  Else nothing has changed: HV_E_EXIST: the volume is something else;

@@ -156,6 +156,8 @@ static int end(void **state)
     return 0;
 }
 
+static struct lvm_group *vg0(void) { return lvm_group_find("vg0"); }
+
 static void save_begin(struct vm *vm, bool live)
 {
     char vg[64], lv[64], why[300];
@@ -257,25 +259,48 @@ static void test_refused(void **s)
     }
 }
 
-/* The store is too small; the guest has taken more memory than there is room for is the same, later. */
-static void test_full(void **s)
+/* Its volume grows as it fills, and gives back what is over; a power cut leaves nothing. */
+static void test_grows(void **s)
 {
     (void)s;
-    here[1].mem.n_backed = 1000;
-    save_begin(&here[1], false);
-    turns(3000);
-    assert_int_equal(outcome, HV_E_NOMEM);
-    assert_int_equal(vm_state(&here[1]), VM_RUNNING);
-    here[1].mem.n_backed = 0;
     save_begin(&here[1], false);
     while (saves[0]->state != SAVE_STREAM)
         turn();
-    saves[0]->room = 1000;
+    assert_int_equal(lvm_lv_find(&lvm_group_find("vg0")->vg, "saved.g1")->extents, 1);
+    saves[0]->room = 1000; /* as if it had no more */
+    while (saves[0]->state == SAVE_STREAM)
+        turn();
+    assert_int_equal(saves[0]->state, SAVE_GROW);
+    assert_int_equal(save_cancel("g1", "too late"), HV_E_BUSY);
     turns(3000);
-    assert_int_equal(outcome, HV_E_NOMEM);
-    assert_non_null(strstr(said, "its volume is full"));
-    assert_int_equal(vm_state(&here[1]), VM_RUNNING);
-    assert_null(lvm_lv_find(&lvm_group_find("vg0")->vg, "saved.g1"));
+    assert_true(n_done == 1 && outcome == HV_OK);
+    assert_int_equal(saved_find("g1").lv->extents, 1);
+    assert_int_equal(restore_it(false), HV_OK);
+    assert_restored();
+}
+
+/* The store is full, from the begin or later: the guest runs on. */
+static void test_full(void **s)
+{
+    char why[300];
+    (void)s;
+    for (unsigned n = 0; n < 2; n++) {
+        struct lvm_group *g = lvm_group_find("vg0");
+        uint64_t left = lvm_extents_free(g) - !n;
+        if (left)
+            assert_int_equal(volume_create(g, n ? "last" : "most", left * g->vg.extent_bytes, &watch, WHY(why)), HV_OK);
+        turns(left ? 30000 : 0);
+        save_begin(&here[1], false);
+        while (!n && saves[0]->state != SAVE_STREAM)
+            turn();
+        if (!n)
+            saves[0]->room = 1000;
+        turns(3000);
+        assert_int_equal(outcome, HV_E_NOMEM);
+        assert_true(n || strstr(said, "the store vg0 is full: g1 does not fit in the"));
+        assert_int_equal(vm_state(&here[1]), VM_RUNNING);
+        assert_null(lvm_lv_find(&lvm_group_find("vg0")->vg, "saved.g1"));
+    }
 }
 
 /* With --live it goes on, and what is saved can be restored. */
@@ -293,6 +318,27 @@ static void test_live(void **s)
     assert_int_equal(restore_it(false), HV_E_EXIST); /* it ran on, and its disks may have changed */
     assert_int_equal(restore_it(true), HV_OK);
     assert_restored();
+}
+
+/* A rate limit holds while the guest runs, and not once it is stopped. */
+static void test_limit(void **s)
+{
+    uint64_t us[2];
+    char why[300];
+    (void)s;
+    for (unsigned live = 0; live < 2; live++) {
+        uint64_t since = now;
+        boot_of(&here[1]);
+        assert_int_equal(save_request(&here[1], "vg0", live ? "live" : "stopped", live, &watch, WHY(why)), HV_OK);
+        save_limit("g1", 1);
+        turns(30000);
+        assert_true(n_done == 1 && outcome == HV_OK);
+        us[live] = now - since;
+        atomic_store(&here[1].state, VM_RUNNING);
+    }
+    uint64_t bytes = saved_of(vg0(), lvm_lv_find(&vg0()->vg, "live")).bytes;
+    if (us[1] < bytes * 9 / 10 || us[0] > us[1] / 2)
+        fail_msg("%lu us stopped, %lu us live, of %lu bytes", us[0], us[1], bytes);
 }
 
 /* A cancel, and a guest that resets itself, in each turn: it runs on, or is saved. */
@@ -459,7 +505,6 @@ static void wait_done(enum hv_err began)
     assert_true(n_done == 1 && outcome == HV_OK);
 }
 
-static struct lvm_group *vg0(void) { return lvm_group_find("vg0"); }
 static struct why *said_why(void)
 {
     static struct why why;
@@ -512,6 +557,23 @@ static void test_imported(void **s)
     assert_non_null(strstr(said, "is for another saved guest"));
     assert_int_equal(restore_from("g1", "in", true), HV_OK);
     assert_restored();
+}
+
+/* A restored guest that is defined here is like one that was started here, unless its definition has changed. */
+static void test_defined(void **s)
+{
+    static struct vm_config definition;
+    (void)s;
+    for (unsigned changed = 0; changed < 2; changed++) {
+        save_it();
+        definition = (struct vm_config){ .name = "g1", .memory_bytes = changed * MIB };
+        there[1].defined = &definition;
+        there[1].arrived = true;
+        assert_int_equal(restore_it(false), HV_OK);
+        assert_restored();
+        assert_true(there[1].redefined == changed && there[1].arrived == changed);
+        atomic_store(&here[1].state, VM_RUNNING);
+    }
 }
 
 /* Volumes from which no guest is restored. */
@@ -606,14 +668,17 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_life, begin, end),
         cmocka_unit_test_setup_teardown(test_refused, begin, end),
+        cmocka_unit_test_setup_teardown(test_grows, begin, end),
         cmocka_unit_test_setup_teardown(test_full, begin, end),
         cmocka_unit_test_setup_teardown(test_live, begin, end),
+        cmocka_unit_test_setup_teardown(test_limit, begin, end),
         cmocka_unit_test_setup_teardown(test_cancel, begin, end),
         cmocka_unit_test_setup_teardown(test_disk_fails, begin, end),
         cmocka_unit_test_setup_teardown(test_power_cut, begin, end),
         cmocka_unit_test_setup_teardown(test_restore_fails, begin, end),
         cmocka_unit_test_setup_teardown(test_damage, begin, end),
         cmocka_unit_test_setup_teardown(test_peers, begin, end),
+        cmocka_unit_test_setup_teardown(test_defined, begin, end),
         cmocka_unit_test_setup_teardown(test_imported, begin, end),
         cmocka_unit_test_setup_teardown(test_imported_refused, begin, end),
         cmocka_unit_test_setup_teardown(test_asked_meanwhile, begin, end),

@@ -3,6 +3,7 @@
 #include "tools/ctl/ctl.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -11,13 +12,17 @@ enum exit_code cmd_vm_save(int argc, char **argv)
     char path[256];
     struct host *h;
     json_t *vm, *body;
+    char *end = "";
+    unsigned long mb = options.limit ? strtoul(options.limit, &end, 10) : 0;
     (void)argc;
+    if (*end || (options.limit && !*options.limit))
+        return fail(EXIT_USAGE, "--limit: a number of MB per second is expected");
     enum exit_code e = find_vm(argv[0], &h, &vm);
     if (e)
         return e;
     json_decref(vm);
     snprintf(path, sizeof(path), "/v1/vms/%s/save", argv[0]);
-    body = json_pack("{s:b}", "live", options.live);
+    body = json_pack("{s:b,s:I}", "live", options.live, "bandwidth_limit_mb", (json_int_t)mb);
     if (options.to)
         json_object_set_new(body, "volume", json_string(options.to));
     return job_ask(h, "POST", path, body);
