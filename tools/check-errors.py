@@ -21,7 +21,7 @@ ELSEWHERE = os.path.join(ROOT, "tests", "errors-elsewhere.txt")
 # functions that create a reason; snprintf counts when it writes into one of these
 CALLS = r"\b(?:(?:tx_fail|rx_fail|tx_doubt|[tr]x_peer_broke|mig_reason_add|stream_fail|why_say|REFUSE|" \
         r"link_failed|reply_failed|job_end|dial_note|ask_dead|BAD|EXAMINE_BAD|identity_fail|shutdown_abandon|" \
-        r"save_fail|restore_fail|revert_over)\s*\(|" \
+        r"save_fail|restore_fail|revert_over|move_fails|mirror_fail|mirror_cancel)\s*\(|" \
         r"snprintf\((?:s->text|c->reasons|text|d->trouble|t->reason|vm->crash_reason|g->why_not|s->why|r\.why),)"
 FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_travel.c", "kernel/vm/boot_image.h",
          "kernel/peers/choose.c",
@@ -40,7 +40,8 @@ FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_travel.
          "kernel/vm/vm_offer.c", "kernel/vm/vm_state.c", "kernel/manage/settings.c", "migrate/ask.c", "migrate/rx.c",
          "migrate/tx.c", "migrate/tx_pages.c", "migrate/tx_disks.c",
          "kernel/manage/import.c", "kernel/vm/boot_keep.c", "kernel/vm/boot_store.c",
-         "net/stream.c", "net/tls.c", "kernel/vm/vm_define.c"]
+         "net/stream.c", "net/tls.c", "kernel/vm/vm_define.c",
+         "kernel/manage/move_disk.c", "kernel/store/mirror.c", "kernel/vm/ram_image.c"]
 LITERAL = r'"((?:[^"\\]|\\.)*)"'
 
 

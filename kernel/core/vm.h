@@ -41,7 +41,8 @@ struct vm_disk {       /* [s] a disk on a server or on this host, as its guest u
     bool flushing; /* flush is pending */
     enum disk_status flushed;
     uint64_t hold_us; /* clock_us() when vm_disk_hold() began; 0: not held by it */
-    bool moving;      /* it is being moved to another place of this host */
+    bool moving;      /* it is being moved to another place of this host; the guest may be stopped */
+    bool owes;
 };
 struct vm_disks {                       /* [s] */
     bool waiting;                       /* the guest is paused until every disk answers */
@@ -70,6 +71,7 @@ struct vm {
     uint8_t uuid[16];     /* [c] made at start, moves with the guest */
     atomic_uint state;    /* enum vm_state */
     bool saving;          /* [s] */
+    uint64_t disks_mark;  /* [s] see vm_disk.c */
     bool operator_paused; /* [s] only an operator resumes it, wherever it moves */
     struct spinlock mem_lock, dev_lock;
     struct guest_mem mem;

@@ -229,6 +229,18 @@ static enum disk_status blk_begin_range(struct blk_req *q, struct disk *d)
     return r->op == DISK_DISCARD && q->b->discard ? DISK_OK : DISK_UNSUPP;
 }
 
+/* The flush of this host before a stop that failed took the error; it is the guest's, as the guest goes on here. */
+static enum disk_status blk_begin_flush(struct blk_req *q, struct disk *d)
+{
+    struct vm_disk *v = &q->b->vm->disks.d[q->b->index];
+    if (!d->info.flush)
+        return DISK_UNSUPP;
+    if (!v->owes)
+        return d->ops->submit(d, &q->r);
+    v->owes = false;
+    return DISK_ERROR;
+}
+
 static const char *blk_serial(const struct blk *b) { return b->serial[0] ? b->serial : b->disk->serial; }
 
 static enum disk_status blk_begin(struct blk_req *q)
@@ -254,7 +266,7 @@ static enum disk_status blk_begin(struct blk_req *q)
     case REQ_OUT:          q->r.op = DISK_WRITE; return blk_begin_data(q, d, sector);
     case REQ_DISCARD:      q->r.op = DISK_DISCARD; return blk_begin_range(q, d);
     case REQ_WRITE_ZEROES: q->r.op = DISK_ZEROES; return blk_begin_range(q, d);
-    case REQ_FLUSH:        q->r.op = DISK_FLUSH; return d->info.flush ? d->ops->submit(d, &q->r) : DISK_UNSUPP;
+    case REQ_FLUSH:        q->r.op = DISK_FLUSH; return blk_begin_flush(q, d);
     case REQ_GET_ID:
         memcpy(id, blk_serial(q->b), MIN(strlen(blk_serial(q->b)), sizeof(id)));
         return virtq_write(vm, &q->c, 0, id, MIN(sizeof(id), blk_data_in(&q->c))) ? DISK_OK : DISK_ERROR;

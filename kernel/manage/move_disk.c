@@ -1,22 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/manage/move_disk.c - see move_disk.h.  The copy itself is kernel/store/mirror.c.
  *
- *   QUEUED -> NOTED -> CREATING -> OPENING -> ENTERING -> COPYING -> RECORDING -> LEAVING -> DELETING (the old volume)
- *                                     |          |           |
- *                                     +----------+-----------+-> RETURNING -> DELETING (the new volume)
+ *   QUEUED -> FINDING -> NOTED -> CREATING -> OPENING -> ENTERING -> COPYING -> RECORDING -> LEAVING -> DELETING
+ *                                                |          |           |
+ *                                                +----------+-----------+-> RETURNING -> DELETING (the new volume)
  *
- * NOTED: the volume does not exist, and will be made.  ENTERING, LEAVING, RETURNING: the guest's requests are held
- * while its disk is exchanged: for the mirror, for the new one, for the old one.
+ * FINDING: the disk of a stopped guest is opened.  NOTED: the volume does not exist, and will be made.  ENTERING,
+ * LEAVING, RETURNING: the guest's requests are held while its disk is exchanged: for the mirror, for the new one, for
+ * the old one.  DELETING: the old volume, or after a failure the new one.
+ *
+ * A stopped guest (`cold`): the mirror is nobody's disk; it is driven here.  The guest does not start meanwhile.
  *
  * Power cuts.  The registry's entry storage/GUEST.N names the volume to delete after one: at first the new one, if it
  * is made for this; from the switch on the old one, unless it is kept.  At the switch this entry and the guest's
  * definition are written together.  Before it is durable the guest has the old disk after a power cut, afterwards the
  * new one; so each write goes to both until it is known to be.  A volume that some guest has is not deleted.
  *
- * A guest that is stopped or reset on the way closes its disks, and the mirror with them (move_gone()). */
+ * A guest that is stopped or reset on the way closes its disks, and the mirror with them (move_gone()).  From the
+ * switch on it opens the new one, but not before the registry is durable (vm_disk.c).
+ *
+ * A volume that a power cut left behind is deleted by a move that begins in DELETING, without a job. */
 #include "kernel/manage/move_disk.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
@@ -26,7 +33,9 @@
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/mirror.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/saved.h"
 #include "kernel/store/volume.h"
+#include "kernel/vm/ram_image.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -41,6 +50,7 @@
 enum move_state {
     MOVE_FREE,
     MOVE_QUEUED,
+    MOVE_FINDING,
     MOVE_NOTED,
     MOVE_CREATING,
     MOVE_OPENING,
@@ -54,24 +64,25 @@ enum move_state {
 };
 struct disk_move {
     enum move_state state;
-    unsigned number; /* in the order of requests */
-    struct api_job *job;
+    unsigned number;     /* in the order of requests */
+    struct api_job *job; /* NULL: after a power cut */
     char guest[CONFIG_NAME_LEN];
     unsigned disk;
     struct disk_config from, to;
     char from_text[DISK_NAME_LEN + 16], to_text[DISK_NAME_LEN + 16];
     struct disk_move_options o;
-    uint64_t bytes;        /* of the disk */
-    bool creates, created; /* the volume is made for this move; it is there */
-    bool switched;         /* the definition names the new place */
-    bool busy;             /* an action with a volume is under way */
-    struct mirror *m;      /* NULL: the guest does not have it */
-    struct disk *to_disk;  /* owned in OPENING and ENTERING */
-    uint64_t mark;         /* of the registry */
-    uint64_t since_us;     /* of the state; COPYING: of the last progress */
-    uint64_t begun_us;     /* when it left the queue */
-    uint64_t copied;       /* at the last look */
-    uint64_t pause_us;     /* the longest time that the guest's requests were held */
+    uint64_t bytes;                   /* of the disk */
+    bool cold;                        /* the guest is stopped */
+    bool creates, created;            /* the volume is made for this move; it is there */
+    bool switched;                    /* the definition names the new place */
+    bool busy;                        /* an action with a volume is under way */
+    struct mirror *m;                 /* NULL: the guest does not have it */
+    struct disk *from_disk, *to_disk; /* owned until the mirror has them; from_disk: cold */
+    uint64_t mark;                    /* of the registry */
+    uint64_t since_us;                /* of the state; COPYING: of the last progress */
+    uint64_t begun_us;                /* when it left the queue */
+    uint64_t copied;                  /* at the last look */
+    uint64_t pause_us;                /* the longest time that the guest's requests were held */
     struct mirror_stats stats;
     enum hv_err err; /* with why: it fails, and ends once all is as before */
     char why[400];
@@ -99,18 +110,27 @@ static void move_fails(struct disk_move *d, enum hv_err e, const char *fmt, ...)
     va_end(ap);
 }
 
-/* The guest, if it is up: its disks are open. */
-static struct vm *move_vm(const struct disk_move *d)
-{
-    struct vm *vm = vm_find(d->guest);
-    return vm && (vm_state(vm) == VM_RUNNING || vm_state(vm) == VM_PAUSED) ? vm : NULL;
-}
+/* Its disks are open. */
+static bool guest_is_up(const struct vm *vm) { return vm_state(vm) == VM_RUNNING || vm_state(vm) == VM_PAUSED; }
 
-/* The same, if it has not closed its disks since the move began: the mark goes with them. */
+/* The guest, if it is as it was when the move began, and its disks as well: the mark goes when it opens or closes
+ * them. */
 static struct vm *move_vm_same(const struct disk_move *d)
 {
-    struct vm *vm = move_vm(d);
-    return vm && vm->disks.d[d->disk].moving ? vm : NULL;
+    struct vm *vm = vm_find(d->guest);
+    bool same = vm && (d->cold ? vm_state(vm) == VM_STOPPED : guest_is_up(vm));
+    return same && vm->disks.d[d->disk].moving ? vm : NULL;
+}
+
+/* It is over but for the volume that is to be deleted. */
+static void move_ends(struct disk_move *d)
+{
+    if (d->from_disk)
+        d->from_disk->ops->close(d->from_disk);
+    if (d->to_disk)
+        d->to_disk->ops->close(d->to_disk);
+    d->from_disk = d->to_disk = NULL;
+    move_to(d, MOVE_DELETING);
 }
 
 /* ---- what the registry says of it ---- */
@@ -199,32 +219,55 @@ static bool move_delete(struct disk_move *d)
 
 /* ---- may it begin? ---- */
 
-static enum hv_err move_check_volume(const struct lv_config *lv, uint64_t bytes, bool overwrite, bool *creates,
-                                     struct why *why)
+static bool place_is_of(const struct vm_config *c, const char *place)
 {
+    char text[sizeof(moves->to_text)];
+    for (unsigned i = 0; c && i < c->n_disks; i++) {
+        config_disk_place(&c->disk[i], text, sizeof(text));
+        if (!strcmp(text, place))
+            return true;
+    }
+    return false;
+}
+
+/* Is the new place some guest's disk already, or will be by another move? */
+static enum hv_err move_check_taken(const struct disk_move *d, struct why *why)
+{
+    for (unsigned i = 0; i < vm_slots(); i++) {
+        const struct vm *vm = vm_at(i);
+        if (vm && (place_is_of(&vm->config, d->to_text) || place_is_of(vm->defined, d->to_text)))
+            return REFUSE(HV_E_BUSY, "%s is a disk of the guest %s", d->to_text, vm->config.name);
+    }
+    for (const struct disk_move *o = moves; o < moves + MOVES_MAX; o++)
+        if (o != d && o->state != MOVE_FREE && !strcmp(o->to_text, d->to_text))
+            return REFUSE(HV_E_BUSY, "vd%c of %s is being moved to %s", 'a' + o->disk, o->guest, d->to_text);
+    return HV_OK;
+}
+
+/* d->bytes 0: not known yet. */
+static enum hv_err move_check_volume(struct disk_move *d, struct why *why)
+{
+    const struct lv_config *lv = &d->to.lv;
     struct lvm_group *g = lvm_group_find(lv->vg);
     const struct lvm_lv *v = g ? lvm_lv_find(&g->vg, lv->lv) : NULL;
-    const char *owner = vm_disk_owner(lv->vg, lv->lv, NULL);
-    *creates = g && !v;
+    uint64_t room = g ? lvm_extents_free(g) * g->vg.extent_bytes : 0;
+    d->creates = g && !v;
     if (!g)
         return REFUSE(HV_E_NOENT, "this host has no store named %s; `store list` shows them", lv->vg);
-    if (owner)
-        return REFUSE(HV_E_BUSY, "%s/%s is a disk of the guest %s", lv->vg, lv->lv, owner);
-    if (!v && lvm_extents_free(g) * g->vg.extent_bytes < bytes)
-        return REFUSE(HV_E_NOMEM, "the store %s has %lu MiB left, and the disk has %lu", lv->vg,
-                      lvm_extents_free(g) * g->vg.extent_bytes / MIB, (bytes + MIB - 1) / MIB);
+    if (!v && room < d->bytes)
+        return REFUSE(HV_E_NOMEM, "the store %s has %lu MiB left, and the disk has %lu", lv->vg, room / MIB,
+                      DIV_ROUND_UP(d->bytes, MIB));
     if (!v)
         return HV_OK;
-    if (!overwrite)
+    if (!d->o.overwrite)
         return REFUSE(HV_E_EXIST, "there is a volume %s/%s: --overwrite writes over it", lv->vg, lv->lv);
     if (v->read_only)
         return REFUSE(HV_E_BUSY, "the volume %s/%s is read-only", lv->vg, lv->lv);
     return lv_disk_check(lv->vg, lv->lv, why);
 }
 
-static enum hv_err move_check(struct disk_move *d, struct why *why)
+static enum hv_err move_check_guest(const struct disk_move *d, const struct vm *vm, struct why *why)
 {
-    const struct vm *vm = vm_find(d->guest);
     if (!vm)
         return REFUSE(HV_E_NOENT, "no guest is named \"%s\"; `vm list` shows all guests", d->guest);
     if (d->disk >= vm->config.n_disks)
@@ -233,31 +276,51 @@ static enum hv_err move_check(struct disk_move *d, struct why *why)
         return REFUSE(HV_E_BUSY, "%s is moving; its disk can move after that", d->guest);
     if (vm->saving)
         return REFUSE(HV_E_BUSY, "%s is being saved; its disk can move after that", d->guest);
-    if (!move_vm(d))
-        return REFUSE(HV_E_BUSY, "%s is %s; only a running guest's disk can be moved", d->guest,
-                      vm_state_name(vm_state(vm)));
+    if (saved_is(d->guest))
+        return REFUSE(HV_E_BUSY, "%s is saved, and goes on with its disks where they are: `vm restore` it first",
+                      d->guest);
+    if (!guest_is_up(vm) && vm_state(vm) != VM_STOPPED)
+        return REFUSE(HV_E_BUSY, "%s is %s; only the disk of a guest that runs, is paused or stopped can be moved",
+                      d->guest, vm_state_name(vm_state(vm)));
+    if (d->to.kind == DISK_IN_RAM)
+        return REFUSE(HV_E_UNSUPP, "a disk in memory begins anew at each start of its guest: none can be moved there");
+    if (guest_is_up(vm) && vm->config.disk[d->disk].kind == DISK_IN_RAM)
+        return REFUSE(HV_E_UNSUPP,
+                      "vd%c of %s is in memory, and cannot be moved while it runs; what it begins with can be moved "
+                      "once the guest is stopped",
+                      'a' + d->disk, d->guest);
+    const struct disk *is = vm->disks.d[d->disk].disk;
+    if (guest_is_up(vm) && (!is || !is->known))
+        return REFUSE(HV_E_BUSY, "%s waits for this disk", d->guest);
+    return HV_OK;
+}
+
+static enum hv_err move_check(struct disk_move *d, struct why *why)
+{
+    const struct vm *vm = vm_find(d->guest);
+    enum hv_err e = move_check_guest(d, vm, why);
+    if (e)
+        return e;
+    if (!registry_present() || registry_why()[0])
+        return REFUSE(HV_E_UNSUPP, "this host cannot record where the disk is: %s", registry_why());
     d->from = vm->config.disk[d->disk];
     d->to.read_only = d->from.read_only;
     memcpy(d->to.serial, d->from.serial, sizeof(d->to.serial));
-    if (d->from.kind == DISK_IN_RAM || d->to.kind == DISK_IN_RAM)
-        return REFUSE(HV_E_UNSUPP, "a disk in memory cannot be moved, and no disk can be moved into memory");
     if (d->from.kind == DISK_ON_LV && checkpoint_any(d->guest))
         return REFUSE(HV_E_BUSY, "%s has checkpoints, with snapshots of its volumes: delete them first", d->guest);
-    if (!registry_present() || registry_why()[0])
-        return REFUSE(HV_E_UNSUPP, "this host cannot record where the disk is: %s", registry_why());
-    const struct disk *is = vm->disks.d[d->disk].disk;
-    if (!is || !is->known)
-        return REFUSE(HV_E_BUSY, "%s waits for this disk", d->guest);
-    d->bytes = is->info.bytes;
+    d->cold = !guest_is_up(vm);
+    d->bytes = d->cold ? 0 : vm->disks.d[d->disk].disk->info.bytes;
     config_disk_place(&d->from, d->from_text, sizeof(d->from_text));
     config_disk_place(&d->to, d->to_text, sizeof(d->to_text));
     if (!strcmp(d->from_text, d->to_text))
         return REFUSE(HV_E_INVAL, "the disk is on %s already", d->to_text);
-    enum hv_err e = vm_define_disk_check(vm, why);
+    e = vm_define_disk_check(vm, why);
+    if (!e)
+        e = move_check_taken(d, why);
     if (e)
         return e;
     if (d->to.kind == DISK_ON_LV)
-        return move_check_volume(&d->to.lv, d->bytes, d->o.overwrite, &d->creates, why);
+        return move_check_volume(d, why);
     return d->o.overwrite ? HV_OK
                           : REFUSE(HV_E_EXIST, "what is on %s would be lost: --overwrite allows that", d->to_text);
 }
@@ -270,20 +333,26 @@ static struct disk_move *move_find(const char *guest, unsigned i)
     return NULL;
 }
 
+/* A free place; NULL: there is none. */
+static struct disk_move *move_place(void)
+{
+    for (struct disk_move *d = moves; d < moves + MOVES_MAX; d++)
+        if (d->state == MOVE_FREE)
+            return d;
+    return NULL;
+}
+
 enum hv_err disk_move_begin(const char *guest, unsigned i, const struct disk_config *to,
                             const struct disk_move_options *o, const char *by, struct api_job **job, struct why *why)
 {
-    struct disk_move *d = moves, trial = { .disk = i, .to = *to, .o = *o };
+    struct disk_move *d = move_place(), trial = { .disk = i, .to = *to, .o = *o };
     snprintf(trial.guest, sizeof(trial.guest), "%s", guest);
     if (move_find(guest, i))
         return REFUSE(HV_E_BUSY, "that disk of %s is being moved already", guest);
     enum hv_err e = move_check(&trial, why);
     if (e)
         return e;
-    while (d < moves + MOVES_MAX && d->state != MOVE_FREE)
-        d++;
-    trial.job =
-        d == moves + MOVES_MAX ? NULL : job_begin(by, "move disk vd%c of %s to %s", 'a' + i, guest, trial.to_text);
+    trial.job = d ? job_begin(by, "move disk vd%c of %s to %s", 'a' + i, guest, trial.to_text) : NULL;
     if (!trial.job)
         return REFUSE(HV_E_BUSY, "too many jobs are running here: wait until some have ended");
     *d = trial;
@@ -309,14 +378,31 @@ enum hv_err disk_move_cancel(const char *guest, unsigned i, const char *by, stru
 
 /* ---- step by step ---- */
 
+static enum hv_err move_lost(struct disk_move *d)
+{
+    move_fails(d, HV_E_CANCEL, "%s was stopped, reset or changed meanwhile; its disk is on %s as before", d->guest,
+               d->from_text);
+    return d->err;
+}
+
 /* The guest has closed its disks. */
 static void move_gone(void *ctx)
 {
     struct disk_move *d = ctx;
     d->m = NULL;
     if (!d->switched)
-        move_fails(d, HV_E_CANCEL, "%s was stopped or reset meanwhile; its disk is on %s as before", d->guest,
-                   d->from_text);
+        (void)move_lost(d);
+}
+
+/* The next places are known. */
+static enum hv_err move_prepare(struct disk_move *d, struct why *why)
+{
+    enum hv_err e = d->creates ? move_note(d, &d->to.lv, why) : HV_OK;
+    if (!e) {
+        d->mark = registry_mark();
+        move_to(d, d->creates ? MOVE_NOTED : MOVE_OPENING);
+    }
+    return e;
 }
 
 static bool move_queued(struct disk_move *d)
@@ -324,7 +410,7 @@ static bool move_queued(struct disk_move *d)
     char why[320];
     unsigned running = 0, before = 0;
     for (const struct disk_move *o = moves; o < moves + MOVES_MAX; o++) {
-        running += o->state > MOVE_QUEUED;
+        running += o->state > MOVE_QUEUED && o->job;
         before += o->state == MOVE_QUEUED && o->number < d->number;
     }
     if (!d->err && (before || running >= host_config->host.max_storage_jobs)) {
@@ -333,18 +419,68 @@ static bool move_queued(struct disk_move *d)
         return false;
     }
     enum hv_err e = d->err ? d->err : move_check(d, WHY(why));
-    if (!e && d->creates)
-        e = move_note(d, &d->to.lv, WHY(why));
+    if (!e && !d->cold)
+        e = move_prepare(d, WHY(why));
     if (e) {
         move_fails(d, e, "%s", why);
         move_to(d, MOVE_OVER);
         return true;
     }
     job_say(d->job, "");
-    vm_disk_moving_set(move_vm(d), d->disk, true);
+    vm_disk_moving_set(vm_find(d->guest), d->disk, true);
     d->begun_us = clock_us();
-    d->mark = registry_mark();
-    move_to(d, d->creates ? MOVE_NOTED : MOVE_OPENING);
+    if (d->cold)
+        move_to(d, MOVE_FINDING);
+    return true;
+}
+
+static enum hv_err move_open(const struct disk_move *d, const struct disk_config *c, struct disk **out, struct why *why)
+{
+    if (c->kind == DISK_ON_LV)
+        return lv_disk_open(c->lv.vg, c->lv.lv, out, why);
+    if (c->kind == DISK_IN_RAM)
+        return ram_image_open(vm_find(d->guest), d->disk, out, why);
+    enum hv_err e = nbd_open(&c->nbd, out);
+    return e ? REFUSE(e, "no memory for the connection to %s", c == &d->to ? d->to_text : d->from_text) : HV_OK;
+}
+
+/* Open a disk, and wait until it answers.  HV_E_AGAIN: it has not yet. */
+static enum hv_err move_await(struct disk_move *d, const struct disk_config *c, struct disk **disk, struct why *why)
+{
+    const char *text = c == &d->to ? d->to_text : d->from_text;
+    if (!move_vm_same(d))
+        return move_lost(d);
+    enum hv_err e = *disk ? HV_OK : move_open(d, c, disk, why);
+    if (e == HV_E_AGAIN && clock_us() - d->since_us > OPEN_US)
+        return REFUSE(HV_E_TIMEOUT, "the file of %s cannot be read", text);
+    if (e)
+        return e;
+    (void)(*disk)->ops->poll(*disk);
+    if ((*disk)->known)
+        return HV_OK;
+    if (clock_us() - d->since_us > OPEN_US || (*disk)->n_failed_tries > 2)
+        return REFUSE(HV_E_TIMEOUT, "%s cannot be reached: no answer%s%s", text, (*disk)->why[0] ? ": " : "",
+                      (*disk)->why);
+    return HV_E_AGAIN;
+}
+
+/* Cold: how large is the disk? */
+static bool move_finding(struct disk_move *d)
+{
+    char why[320];
+    enum hv_err e = d->err ? d->err : move_await(d, &d->from, &d->from_disk, WHY(why));
+    if (e == HV_E_AGAIN)
+        return false;
+    if (!e)
+        d->bytes = d->from_disk->info.bytes;
+    if (!e && d->to.kind == DISK_ON_LV)
+        e = move_check_volume(d, WHY(why));
+    if (!e)
+        e = move_prepare(d, WHY(why));
+    if (e) {
+        move_fails(d, e, "%s", why);
+        move_ends(d);
+    }
     return true;
 }
 
@@ -366,41 +502,36 @@ static bool move_noted(struct disk_move *d)
         return true;
     }
     move_fails(d, HV_E_NOENT, "the store %s is gone", d->to.lv.vg);
-    move_to(d, MOVE_DELETING);
+    move_ends(d);
     return true;
 }
 
-static enum hv_err move_open(struct disk_move *d, struct why *why)
+static enum hv_err move_mirror(struct disk_move *d, struct disk *from, struct why *why)
 {
-    if (d->to.kind == DISK_ON_LV)
-        return lv_disk_open(d->to.lv.vg, d->to.lv.lv, &d->to_disk, why);
-    enum hv_err e = nbd_open(&d->to.nbd, &d->to_disk);
-    return e ? REFUSE(e, "no memory for the connection to %s", d->to_text) : HV_OK;
+    const struct mirror_opts o = {
+        .rate = d->o.rate, .to_is_zero = d->created, .gone = d->cold ? NULL : move_gone, .ctx = d
+    };
+    enum hv_err e = d->err ? d->err : mirror_open(from, d->to_disk, &o, &d->m, why);
+    if (!e)
+        d->from_disk = d->to_disk = NULL;
+    return e;
 }
 
 /* Open the new disk, and wait until it answers. */
 static bool move_opening(struct disk_move *d)
 {
     char why[320];
-    enum hv_err e = d->err || d->to_disk ? d->err : move_open(d, WHY(why));
-    if (e)
+    enum hv_err e = d->err ? d->err : move_await(d, &d->to, &d->to_disk, WHY(why));
+    if (e == HV_E_AGAIN)
+        return false;
+    if (!e && d->cold)
+        e = move_mirror(d, d->from_disk, WHY(why));
+    if (e) {
         move_fails(d, e, "%s", why);
-    if (!move_vm_same(d))
-        move_gone(d);
-    bool moved = d->to_disk && d->to_disk->ops->poll(d->to_disk);
-    if (!d->err && d->to_disk->known) {
-        move_to(d, MOVE_ENTERING);
+        move_ends(d);
         return true;
     }
-    if (!d->err && (clock_us() - d->since_us > OPEN_US || d->to_disk->n_failed_tries > 2))
-        move_fails(d, HV_E_TIMEOUT, "%s cannot be reached: %s", d->to_text,
-                   d->to_disk->why[0] ? d->to_disk->why : "it does not answer");
-    if (!d->err)
-        return moved;
-    if (d->to_disk)
-        d->to_disk->ops->close(d->to_disk);
-    d->to_disk = NULL;
-    move_to(d, MOVE_DELETING);
+    move_to(d, d->cold ? MOVE_COPYING : MOVE_ENTERING);
     return true;
 }
 
@@ -411,33 +542,40 @@ static bool move_entering(struct disk_move *d)
 {
     struct vm *vm = move_vm_same(d);
     char why[320];
-    struct disk *now = vm ? vm->disks.d[d->disk].disk : NULL;
-    if (!vm)
-        move_gone(d);
-    if (vm && !vm_disk_hold(vm, d->disk))
-        return false;
-    const struct mirror_opts o = { .rate = d->o.rate, .to_is_zero = d->created, .gone = move_gone, .ctx = d };
-    enum hv_err e = d->err ? d->err : mirror_open(now, d->to_disk, &o, &d->m, WHY(why));
-    if (e) {
-        move_fails(d, e, "%s", why);
-        d->to_disk->ops->close(d->to_disk);
+    if (!vm) {
+        (void)move_lost(d);
+        move_ends(d);
+        return true;
     }
-    d->to_disk = NULL;
-    if (vm)
-        move_held(d, vm_disk_swap(vm, d->disk, d->m ? mirror_disk(d->m) : now));
-    move_to(d, d->m ? MOVE_COPYING : MOVE_DELETING);
+    if (!vm_disk_hold(vm, d->disk))
+        return false;
+    struct disk *now = vm->disks.d[d->disk].disk;
+    enum hv_err e = move_mirror(d, now, WHY(why));
+    if (e)
+        move_fails(d, e, "%s", why);
+    move_held(d, vm_disk_swap(vm, d->disk, e ? now : mirror_disk(d->m)));
+    move_to(d, MOVE_COPYING);
     return true;
+}
+
+static enum hv_err move_define(struct disk_move *d, struct why *why)
+{
+    struct vm *vm = move_vm_same(d);
+    char text[sizeof(d->from_text)] = "";
+    const struct lv_config *old = d->from.kind == DISK_ON_LV && !d->o.keep ? &d->from.lv : NULL;
+    if (vm && d->disk < vm->config.n_disks)
+        config_disk_place(&vm->config.disk[d->disk], text, sizeof(text));
+    if (strcmp(text, d->from_text) != 0)
+        return move_lost(d);
+    enum hv_err e = move_note(d, old, why);
+    return e ? e : vm_define_disk(vm, d->disk, &d->to, why);
 }
 
 /* Both sides are equal.  Name the new place; until that is durable, both count. */
 static void move_switch(struct disk_move *d)
 {
-    struct vm *vm = vm_find(d->guest);
     char why[320];
-    const struct lv_config *old = d->from.kind == DISK_ON_LV && !d->o.keep ? &d->from.lv : NULL;
-    enum hv_err e = move_note(d, old, WHY(why));
-    if (!e)
-        e = vm_define_disk(vm, d->disk, &d->to, WHY(why));
+    enum hv_err e = move_define(d, WHY(why));
     if (e) {
         char again[200];
         move_fails(d, e, "%s", why);
@@ -456,7 +594,7 @@ static bool move_copying(struct disk_move *d)
 {
     char why[320];
     if (!d->m) {
-        move_to(d, MOVE_DELETING);
+        move_ends(d);
         return true;
     }
     d->stats = mirror_stats(d->m);
@@ -484,53 +622,81 @@ static bool move_recording(struct disk_move *d)
             job_say(d->job, registry_why());
         return false;
     }
-    move_to(d, d->m ? MOVE_LEAVING : MOVE_DELETING);
+    move_to(d, MOVE_LEAVING);
     return true;
 }
 
 /* The guest is given one side: the new disk, or after a failure the old one. */
 static bool move_leaving(struct disk_move *d)
 {
-    struct vm *vm = d->m ? vm_find(d->guest) : NULL;
-    if (vm) {
+    struct vm *vm = d->cold ? NULL : vm_find(d->guest);
+    if (d->m) {
         mirror_hold(d->m, true);
-        if (!vm_disk_hold(vm, d->disk) || !mirror_quiet(d->m))
+        if ((vm && !vm_disk_hold(vm, d->disk)) || !mirror_quiet(d->m))
             return false;
         struct disk *disk = mirror_close(d->m, d->state == MOVE_LEAVING);
         d->m = NULL;
-        move_held(d, vm_disk_swap(vm, d->disk, disk));
+        if (vm)
+            move_held(d, vm_disk_swap(vm, d->disk, disk));
+        else
+            disk->ops->close(disk);
     }
-    move_to(d, MOVE_DELETING);
+    move_ends(d);
     return true;
+}
+
+/* What became of it, in words. */
+static void move_sum_up(const struct disk_move *d, char *text, size_t len)
+{
+    uint64_t ms = (clock_us() - d->begun_us) / 1000;
+    if (d->err) {
+        snprintf(text, len, "%s%s", d->why, d->after);
+        return;
+    }
+    int n = snprintf(text, len, "vd%c of %s is on %s now: %lu MiB read, %lu MiB of them zero, %u rounds, %lu.%lu s",
+                     'a' + d->disk, d->guest, d->to_text, d->stats.copied / MIB, d->stats.zero / MIB, d->stats.rounds,
+                     ms / 1000, ms % 1000 / 100);
+    if (!d->cold)
+        n += snprintf(text + n, len - (size_t)n, "; its requests waited %lu.%lu ms at most for the exchange",
+                      d->pause_us / 1000, d->pause_us % 1000 / 100);
+    snprintf(text + n, len - (size_t)n, "%s", d->after);
 }
 
 static void move_over(struct disk_move *d)
 {
     struct vm *vm = vm_find(d->guest);
-    char text[640], why[200];
-    uint64_t ms = (clock_us() - d->begun_us) / 1000;
+    char text[800], why[200];
     if (vm && d->begun_us)
         vm_disk_moving_set(vm, d->disk, false);
     if (d->begun_us && move_note(d, NULL, WHY(why)))
         log_warn("job", "%s: that the move of its disk has ended is not noted: %s", d->guest, why);
-    if (d->err)
-        snprintf(text, sizeof(text), "%s%s", d->why, d->after);
+    move_sum_up(d, text, sizeof(text));
+    if (d->job)
+        job_end(d->job, d->err, text);
     else
-        snprintf(text, sizeof(text),
-                 "vd%c of %s is on %s now: %lu MiB read, %lu MiB of them zero, %u rounds, %lu.%lu s; its requests "
-                 "waited "
-                 "%lu.%lu ms at most for the exchange%s",
-                 'a' + d->disk, d->guest, d->to_text, d->stats.copied / MIB, d->stats.zero / MIB, d->stats.rounds,
-                 ms / 1000, ms % 1000 / 100, d->pause_us / 1000, d->pause_us % 1000 / 100, d->after);
-    job_end(d->job, d->err, text);
+        log_info("store", "%s; %s %s", d->why, d->to_text, d->after[0] ? "stays" : "is deleted");
     *d = (struct disk_move){ 0 };
+}
+
+/* Nobody but this file drives the mirror of a stopped guest's disk. */
+static void move_drive(struct disk_move *d)
+{
+    struct disk *disk = mirror_disk(d->m);
+    (void)disk->ops->poll(disk);
+    if (d->state == MOVE_COPYING && !move_vm_same(d)) {
+        (void)move_lost(d);
+        mirror_cancel(d->m, d->why);
+    }
 }
 
 static bool move_step(struct disk_move *d)
 {
+    if (d->cold && d->m)
+        move_drive(d);
     switch (d->state) {
     case MOVE_FREE:      return false;
     case MOVE_QUEUED:    return move_queued(d);
+    case MOVE_FINDING:   return move_finding(d);
     case MOVE_NOTED:     return move_noted(d);
     case MOVE_CREATING:  return false; /* move_on_created() */
     case MOVE_OPENING:   return move_opening(d);
@@ -547,60 +713,61 @@ static bool move_step(struct disk_move *d)
 
 /* ---- after a power cut ---- */
 
-static void leftover_progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
-static void leftover_deleted(void *ctx, enum hv_err e, const char *text)
+/* A move that ended with the host is taken up where its volume is deleted.  False: there is no place for it now. */
+static bool move_left_begin(const char *entry, const struct lv_config *lv)
 {
-    (void)ctx;
-    if (e)
-        log_warn("store", "what the move of a disk left behind stays: %s", text);
-    else
-        log_info("store", "what the move of a disk left behind is deleted");
+    struct disk_move *d = move_place();
+    const char *dot = strrchr(entry, '.'), *name = entry + strlen("storage/");
+    if (!d)
+        return false;
+    *d = (struct disk_move){ .created = true, .to = { .kind = DISK_ON_LV, .lv = *lv }, .begun_us = clock_us() };
+    snprintf(d->guest, sizeof(d->guest), "%.*s", (int)(dot - name), name);
+    d->disk = (unsigned)strtoul(dot + 1, NULL, 10);
+    config_disk_place(&d->to, d->to_text, sizeof(d->to_text));
+    move_fails(d, HV_E_CANCEL, "the move of vd%c of %s ended with this host", 'a' + d->disk, d->guest);
+    move_to(d, MOVE_DELETING);
+    return true;
 }
 
-/* text: GROUP/VOLUME and a newline. */
-static void leftover_delete(const char *text)
+/* The entry has GROUP/VOLUME and a newline.  False: look again in the next turn. */
+static bool move_left_look(const char *entry)
 {
-    static const struct store_watch watch = { leftover_progress, leftover_deleted, NULL };
     struct disk_config d;
-    char value[2 * CONFIG_LV_NAME_LEN + 8], why[320];
+    char value[2 * CONFIG_LV_NAME_LEN + 8], why[200];
+    const char *text = registry_get(entry, NULL);
     snprintf(value, sizeof(value), "lv:%.*s", (int)strcspn(text, "\n"), text);
-    if (!config_disk_parse(value, &d))
-        return;
-    struct lvm_group *g = lvm_group_find(d.lv.vg);
-    const char *owner = vm_disk_owner(d.lv.vg, d.lv.lv, NULL);
-    if (!g || !lvm_lv_find(&g->vg, d.lv.lv))
-        return;
-    log_info("store", "the move of a disk ended with this host, and left %s behind", value);
-    enum hv_err e = owner ? HV_E_BUSY : volume_delete(g, d.lv.lv, &watch, WHY(why));
-    if (e)
-        log_warn("store", "%s stays: %s", value, owner ? "a guest has it as a disk" : why);
+    struct lvm_group *g = strrchr(entry, '.') && config_disk_parse(value, &d) ? lvm_group_find(d.lv.vg) : NULL;
+    if (!g) {
+        log_warn("store", "%s: the move of a disk ended with this host; the volume's store is not here", value);
+        return true;
+    }
+    if (lvm_lv_find(&g->vg, d.lv.lv) && !vm_disk_owner(d.lv.vg, d.lv.lv, NULL))
+        return move_left_begin(entry, &d.lv);
+    if (registry_put(entry, NULL, 0, WHY(why)))
+        log_warn("store", "%s stays in the registry: %s", entry, why);
+    return true;
 }
 
 /* Entries of moves that this host does not carry out. */
-static void leftovers_delete(void)
+static bool moves_left_look(void)
 {
-    char next[ENTRY_LEN + 64] = "", why[200];
-    epoch = registry_epoch();
-    for (const char *e = ""; (e = registry_next("storage/", e));) {
+    char entry[ENTRY_LEN + 64] = "", own[ENTRY_LEN];
+    for (const char *e; (e = registry_next("storage/", entry));) {
         bool ours = false;
-        char entry[ENTRY_LEN];
         for (const struct disk_move *d = moves; d < moves + MOVES_MAX; d++)
-            ours |= d->state != MOVE_FREE && !strcmp(move_entry(d, entry), e);
-        snprintf(next, sizeof(next), "%s", e);
-        if (ours)
-            continue;
-        leftover_delete(registry_get(e, NULL));
-        if (registry_put(next, NULL, 0, WHY(why)))
-            log_warn("store", "%s stays in the registry: %s", next, why);
-        e = next;
+            ours |= d->state != MOVE_FREE && !strcmp(move_entry(d, own), e);
+        snprintf(entry, sizeof(entry), "%s", e);
+        if (!ours && !move_left_look(entry))
+            return false;
     }
+    return true;
 }
 
 bool disk_move_step(void)
 {
     bool moved = false;
-    if (epoch != registry_epoch())
-        leftovers_delete();
+    if (epoch != registry_epoch() && moves_left_look())
+        epoch = registry_epoch();
     for (struct disk_move *d = moves; d < moves + MOVES_MAX; d++)
         moved |= move_step(d);
     return moved;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/move_disk.h - a running guest's disk moves to another place of this host or its servers: to a volume,
- * or to an export of an NBD server.  Service pCPU only.
+ * kernel/manage/move_disk.h - a guest's disk moves to another place of this host or its servers: to a volume, or to an
+ * export of an NBD server.  Service pCPU only.
  *
  * Each is a job (jobs.h).  At most [host] max-storage-jobs run at once; others wait in the order of their requests.
- * The guest runs on with its disk, and never sees an error of the new one.  docs/storage.md, "Moving a disk". */
+ * A guest that runs goes on with its disk, and never sees an error of the new one; a stopped one cannot be started
+ * meanwhile.  docs/storage.md, "Moving a disk". */
 #ifndef GODWIT_KERNEL_MANAGE_MOVE_DISK_H
 #define GODWIT_KERNEL_MANAGE_MOVE_DISK_H
 
@@ -19,9 +20,9 @@ struct disk_move_options {
 };
 
 /** Begin to move disk i of the guest to that place; by: as in operate.h.  *job: its job.
- *  HV_E_NOENT: no such guest, disk or store.  HV_E_BUSY: the guest is not up, or moving, or so is its disk; the volume
- *  is in use.  HV_E_UNSUPP: a disk in memory, or a definition that this host does not change.  HV_E_EXIST: something is
- *  there, and overwrite is false.  HV_E_NOMEM: the store has no room.  HV_E_INVAL: it is there already. */
+ *  HV_E_NOENT: no such guest, disk or store.  HV_E_BUSY: the guest moves, is saved, has crashed, or its disk moves; the
+ *  new place is in use.  HV_E_UNSUPP: a disk in memory, or a definition that this host does not change.  HV_E_EXIST:
+ *  something is there, and overwrite is false.  HV_E_NOMEM: the store has no room.  HV_E_INVAL: it is there already. */
 HV_MUST_CHECK enum hv_err disk_move_begin(const char *guest, unsigned i, const struct disk_config *to,
                                           const struct disk_move_options *o, const char *by, struct api_job **job,
                                           struct why *why);

@@ -303,6 +303,7 @@ enum hv_err vm_define_disk(struct vm *vm, unsigned i, const struct disk_config *
     mem_free(out, cap);
     if (e)
         return e;
+    vm->disks_mark = registry_mark();
     vm->config.disk[i] = *d;
     if (!vm->arrived && made[vm_slot(vm)])
         made[vm_slot(vm)]->disk[i] = *d;

@@ -31,9 +31,10 @@ HV_MUST_CHECK enum hv_err vm_define(const char *name, const char *text, size_t l
  *  HV_E_UNSUPP: only godwit.conf defines it.  Else as registry_put(). */
 HV_MUST_CHECK enum hv_err vm_undefine(struct vm *vm, struct why *why);
 
-/** vm, which is not stopped, has its disk i in another place from now on: change its configuration, and its definition
- *  in the registry if it has one there.  HV_E_UNSUPP: godwit.conf defines it.  HV_E_BUSY: it was defined anew since it
- *  runs.  Else as registry_put().  After an error nothing is changed. */
+/** vm has its disk i in another place from now on: change its configuration, and its definition in the registry.  Until
+ *  that is durable, vm_disk_open() waits: after a power cut the guest has the old place.  HV_E_UNSUPP: godwit.conf
+ *  defines it.  HV_E_BUSY: it was defined anew since it runs.  Else as registry_put().  After an error nothing is
+ *  changed. */
 HV_MUST_CHECK enum hv_err vm_define_disk(struct vm *vm, unsigned i, const struct disk_config *d, struct why *why);
 /** Would vm_define_disk() fail, as far as is known?  Errors as there. */
 HV_MUST_CHECK enum hv_err vm_define_disk_check(const struct vm *vm, struct why *why);

@@ -7,7 +7,11 @@
  *
  * Quiescing, each disk by itself: RUNNING -> DRAINING (held, until no request is pending) -> FLUSHING -> QUIET.  A
  * flush that fails stays in FLUSHING, and vm_disk_quiesce_error() says why.  vm_disk_unquiesce() leads back to RUNNING
- * from each.
+ * from each.  What such a flush has lost is lost for the guest too, and only it can write that again: `owes` makes its
+ * next flush fail, and no quiescing succeeds before.
+ *
+ * A guest whose disk was moved to another place opens it once the registry has that place durably (disks_mark): what
+ * it wrote there before would be lost by a power cut, after which it has the old one.
  *
  * Not here: requests, and how they are sent again after a lost connection (net/nbd.c). */
 #include "kernel/vm/vm_disk.h"
@@ -20,6 +24,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/store/checkpoint.h"
 #include "kernel/store/lv_disk.h"
+#include "kernel/store/registry.h"
 #include "kernel/vm/vm_manage.h"
 #include "net/nbd.h"
 
@@ -89,14 +94,14 @@ static bool volume_is_read_only(const struct lv_config *c)
 
 const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t len)
 {
+    int moving = vm_disk_moving(vm);
+    if (moving >= 0) {
+        snprintf(text, len, "its disk vd%c is being moved to another place of this host: wait for that, or cancel it",
+                 'a' + moving);
+        return text;
+    }
     for (unsigned i = 0; i < vm->config.n_disks; i++) {
         const struct disk_config *d = &vm->config.disk[i];
-        if (vm->disks.d[i].moving) {
-            snprintf(text, len,
-                     "its disk vd%c is being moved to another place of this host: wait for that, or cancel it",
-                     'a' + i);
-            return text;
-        }
         if (d->kind == DISK_ON_LV && checkpoint_any(vm->config.name)) {
             snprintf(text, len,
                      "its checkpoints have snapshots of the volume %s/%s, and stay on this host: delete them first",
@@ -181,6 +186,8 @@ static bool disks_poll(struct vm *vm, bool *quiesced)
         if (!d)
             continue;
         bool was_known = d->known;
+        if (!was_known && !registry_durable(vm->disks_mark))
+            continue;
         moved |= d->ops->poll(d);
         if (d->known && !was_known)
             vdev_blk_attach(vm, i, d);
@@ -248,6 +255,7 @@ static void disk_flush_done(struct disk_req *r, enum disk_status s)
     ASSERT(v->flushing && s != DISK_PENDING);
     v->flushing = false;
     v->flushed = s;
+    v->owes |= s != DISK_OK;
     if (v->quiesce == DISK_FLUSHING && s == DISK_OK)
         v->quiesce = DISK_QUIET;
 }
@@ -259,8 +267,10 @@ static void disk_flush_begin(struct vm *vm, struct vm_disk *v)
     if (!v->disk->info.flush || v->disk->info.read_only)
         return;
     v->quiesce = DISK_FLUSHING;
+    v->flushed = DISK_ERROR;
+    if (v->owes)
+        return;
     v->flushing = true;
-    v->flushed = DISK_PENDING;
     v->flush = (struct disk_req){ .op = DISK_FLUSH, .done = disk_flush_done };
     spin_lock(&vm->dev_lock);
     enum disk_status s = v->disk->ops->submit(v->disk, &v->flush);
@@ -310,7 +320,8 @@ static const char *disk_quiesce_error(const struct vm_disk *v)
     if (!v->disk || v->quiesce == DISK_RUNNING || v->quiesce == DISK_QUIET)
         return NULL;
     if (v->quiesce == DISK_FLUSHING && !v->flushing && v->flushed != DISK_OK)
-        return "the server of its disk cannot flush what was written: look at its log";
+        return "its disk cannot flush what was written, or has lost it: look at the log; it can move after its next "
+               "flush";
     if (clock_us() - v->quiesce_us > DISK_QUIESCE_US)
         return "its disk does not answer: is the server up, and how busy is it?";
     return NULL;
@@ -350,6 +361,14 @@ uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk)
     return held;
 }
 
+int vm_disk_moving(const struct vm *vm)
+{
+    for (int i = 0; i < CONFIG_MAX_DISKS; i++)
+        if (vm->disks.d[i].moving)
+            return i;
+    return -1;
+}
+
 void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving) { vm->disks.d[i].moving = moving; }
 
 /* ---- reports ---- */
@@ -358,7 +377,10 @@ bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
 {
     const struct disk *d = vm->disks.waiting ? disk_stalled(vm) : NULL;
     *text = '\0';
-    if (d && d->lost_us)
+    if (d && !d->known && !registry_durable(vm->disks_mark))
+        snprintf(text, len, "waiting for its disk: the registry must say first that it is on %s now%s%s", d->name,
+                 registry_why()[0] ? ": " : "", registry_why());
+    else if (d && d->lost_us)
         snprintf(text, len, "waiting for its disk: %s unreachable since %lu s: %s", d->name, seconds_since(d->lost_us),
                  d->why);
     else if (d)

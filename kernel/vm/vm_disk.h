@@ -46,6 +46,8 @@ const char *vm_disk_quiesce_error(const struct vm *vm);
 bool vm_disk_hold(struct vm *vm, unsigned i);
 uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk);
 void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving);
+/** Its first disk that is being moved to another place of this host; -1: none. */
+int vm_disk_moving(const struct vm *vm);
 
 /** text: the reason, or "". */
 bool vm_disk_waiting(const struct vm *vm, char *text, size_t len);

@@ -314,6 +314,9 @@ static enum hv_err vm_start_prepare(struct vm *vm, struct ram_contents *disks, s
     if (vm_state(vm) != VM_STOPPED)
         return REFUSE(HV_E_BUSY, "%s is %s; only a stopped guest can be started", vm->config.name,
                       vm_state_name(vm_state(vm)));
+    if (vm_disk_moving(vm) >= 0)
+        return REFUSE(HV_E_BUSY, "the disk vd%c of %s is being copied to another place: wait for that, or cancel it",
+                      'a' + vm_disk_moving(vm), vm->config.name);
     if (vm->redefined)
         vm_forget(vm);
     enum hv_err e = cpu_baseline_check(&vm->config, cpuid_host, why);

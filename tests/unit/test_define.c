@@ -92,6 +92,7 @@ enum hv_err vm_mac_check(const struct vm_config *c, struct why *why)
 }
 
 bool registry_present(void) { return !no_registry; }
+uint64_t registry_mark(void) { return marks; }
 uint64_t registry_epoch(void) { return epoch; }
 uint64_t registry_merges(void) { return merges; }
 const char *registry_get(const char *name, size_t *len)

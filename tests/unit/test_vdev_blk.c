@@ -294,6 +294,19 @@ static void test_a_place_is_left_for_the_flush_before_a_stop(void **state)
     assert_int_equal(n_pending, disk.max_pending - 1);
 }
 
+/* A move was given up because the flush before the stop has failed: the guest's next flush does, and only that. */
+static void test_a_failed_flush_is_the_guests(void **state)
+{
+    (void)state;
+    start();
+    m.vm.disks.d[0].owes = true;
+    offer(0, 1, 8, 4096, false);
+    offer(1, 4, 0, 0, false);
+    assert_true(n_pending == 1 && pending[0]->op == DISK_WRITE && drv_used(&m, BLK, 0) == 1 && status(1) == 1);
+    offer(1, 4, 0, 0, false);
+    assert_true(n_pending == 2 && pending[1]->op == DISK_FLUSH);
+}
+
 static void test_reset_makes_orphans(void **state)
 {
     (void)state;
@@ -430,6 +443,7 @@ int main(void)
         T(test_released_hold),
         T(test_bytes_under_way_are_bounded),
         T(test_a_place_is_left_for_the_flush_before_a_stop),
+        T(test_a_failed_flush_is_the_guests),
         T(test_reset_makes_orphans),
         T(test_pins),
         T(test_reset_waits_for_dma),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_vm_disk.c - a guest with several disks: it runs when all answer, and is quiet when all are. */
-/* unit-sources: kernel/vm/vm_disk.c kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c tests/fakes/lvm.c */
+/* unit-sources: kernel/vm/vm_disk.c kernel/lib/err.c kernel/lib/print.c tests/fakes/log.c tests/fakes/lvm.c
+ *   tests/fakes/registry.c */
 #include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -210,6 +211,14 @@ static void test_quiet_when_all_are(void **state)
     vm_disk_unquiesce(&vm);
     assert_false(held[0] || held[2] || held[3]);
     assert_null(vm_disk_quiesce_error(&vm));
+    flushes[1] = NULL; /* it has not heard of that, and does not move before */
+    assert_true(vm.disks.d[2].owes && !vm.disks.d[0].owes && !vm.disks.d[3].owes);
+    assert_false(vm_disk_quiesce(&vm));
+    assert_null(flushes[1]);
+    assert_non_null(strstr(vm_disk_quiesce_error(&vm), "after its next flush"));
+    flushes[0]->done(flushes[0], DISK_OK), flushes[2]->done(flushes[2], DISK_OK);
+    vm_disk_unquiesce(&vm);
+    vm.disks.d[2].owes = false; /* its flush has failed: vdev_blk.c */
     assert_false(vm_disk_quiesce(&vm));
     for (unsigned i = 0; i < 3; i++)
         flushes[i]->done(flushes[i], DISK_OK);

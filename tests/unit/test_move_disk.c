@@ -1,0 +1,937 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_move_disk.c - disks that move to another place: every way out of every state, power cuts at every
+ * kind of write, guests that are reset, stopped or removed meanwhile, the queue, and what is refused.
+ *
+ * The store is real, and so are the mirror and the guest's disks (vm_disk.c); what the guest has written and flushed
+ * must be in the place that its definition names, whatever happens. */
+/* unit-sources: kernel/store/mirror.c kernel/store/snapshot.c kernel/store/snapshot_disk.c
+ *   kernel/store/snapshot_origin.c kernel/store/snapshot_grow.c kernel/store/snapshot_make.c
+ *   kernel/store/snapshot_revert.c kernel/store/lv_disk.c kernel/store/volume.c kernel/store/lvm_text.c
+ *   kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c kernel/store/lvm_change.c
+ *   kernel/store/block_zero.c kernel/vm/vm_disk.c kernel/vm/ram_image.c kernel/config/config.c
+ *   kernel/config/config_keys.c kernel/config/config_write.c kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c
+ *   net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/power_cut.c tests/fakes/registry.c
+ *   tests/fakes/service.c */
+/* unit-deps: bearssl */
+#include "tests/unit/store_fixture.h"
+
+#include <stdlib.h>
+#include "kernel/dev/vdev.h"
+#include "kernel/dev/vdev_blk.h"
+#include "kernel/manage/move_disk.c"
+#include "kernel/store/snapshot_disk.h"
+#include "kernel/store/snapshot_make.h"
+#include "kernel/vm/boot_files.h"
+#include "tests/fakes/registry.h"
+#include "tests/unit/exports.h"
+
+#define N_GUESTS 4
+#define BYTES    EXPORT_BYTES
+#define BLOCK    4096u
+#define BLOCKS   32u /* that the guest uses, one in each 256 KiB */
+#define STRIDE   (BYTES / BLOCKS)
+#define SLOTS    6u
+
+static struct config conf;
+static struct vm vm[N_GUESTS];
+static bool known[N_GUESTS]; /* is it defined? */
+static unsigned seed, turn_us;
+static unsigned any(unsigned n) { return (unsigned)rand_r(&seed) % n; }
+
+/* ---- guests ---- */
+
+unsigned vm_slots(void) { return N_GUESTS; }
+struct vm *vm_at(unsigned i) { return i < N_GUESTS && known[i] ? &vm[i] : NULL; }
+struct vm *vm_find(const char *name)
+{
+    for (unsigned i = 0; i < N_GUESTS; i++)
+        if (vm_at(i) && !strcmp(vm[i].config.name, name))
+            return &vm[i];
+    return NULL;
+}
+const char *vm_state_name(enum vm_state s) { return s == VM_CRASHED ? "crashed" : "up"; }
+bool vm_pause(struct vm *v)
+{
+    atomic_store(&v->state, VM_PAUSED);
+    return true;
+}
+void vm_resume(struct vm *v) { atomic_store(&v->state, VM_RUNNING); }
+static bool moving_away, saved;
+const struct job *migration_of(const char *guest)
+{
+    return guest && moving_away ? (const struct job *)(void *)vm : NULL;
+}
+struct saved saved_find(const char *guest)
+{
+    return (struct saved){ .state = saved && guest ? SAVED_WHOLE : SAVED_NONE };
+}
+
+const char *saved_disk_holder(const struct lvm_lv *lv) { return lv ? NULL : "?"; }
+
+/* Turns for disks alone are for others to test. */
+uint64_t vdev_quick_take(unsigned word) { return word - word; }
+void vdev_quick_again(const struct vm *v) { assert_non_null(v); }
+bool vdev_service_quick(struct vm *v) { return !v; }
+
+/* Its definition is the place of its disk. */
+static enum hv_err define_error;
+enum hv_err vm_define_disk_check(const struct vm *v, struct why *why)
+{
+    return define_error ? REFUSE(define_error, "%s is defined in godwit.conf", v->config.name) : HV_OK;
+}
+enum hv_err vm_define_disk(struct vm *v, unsigned i, const struct disk_config *d, struct why *why)
+{
+    char entry[64], text[128];
+    snprintf(entry, sizeof(entry), "vm/%s", v->config.name);
+    config_disk_place(d, text, sizeof(text));
+    enum hv_err e = registry_put(entry, text, strlen(text), why);
+    if (e)
+        return e;
+    v->config.disk[i] = *d;
+    v->disks_mark = registry_mark();
+    return HV_OK;
+}
+
+static struct boot_blob ram_file;
+static unsigned file_reads, n_file_users;
+enum hv_err boot_disk_find(const struct vm_config *c, unsigned i, struct boot_blob **out, struct why *why)
+{
+    *out = NULL;
+    if (c->disk[i].kind != DISK_IN_RAM || !c->disk[i].file[0])
+        return HV_OK;
+    if (!strcmp(c->disk[i].file, "gone"))
+        return REFUSE(HV_E_NOENT, "no file gone");
+    if (file_reads && file_reads--)
+        return HV_E_AGAIN;
+    *out = &ram_file;
+    return HV_OK;
+}
+void boot_blob_use(struct boot_blob *b) { n_file_users += b == &ram_file; }
+void boot_blob_put(struct boot_blob *b) { n_file_users -= b == &ram_file; }
+
+/* What the first guest does with its disk: blocks of one number each, which grows with each write. */
+static struct slot {
+    struct disk_req r;
+    bool busy;
+    unsigned block;
+    uint64_t seq;
+    uint64_t answered[BLOCKS]; /* FLUSH: when it began */
+} slot[SLOTS];
+static uint64_t flushed[BLOCKS], answered[BLOCKS], begun[BLOCKS], seq;
+static unsigned n_pending, n_errors;
+static bool held[N_GUESTS], idle;
+
+static bool slot_get(struct disk_req *r, uint64_t off, void *buf, size_t n)
+{
+    const struct slot *s = container_of(r, struct slot, r);
+    assert_true(s->busy && off + n <= BLOCK);
+    for (size_t i = 0; i < n / 8; i++)
+        ((uint64_t *)buf)[i] = s->seq;
+    return true;
+}
+
+static void slot_done(struct disk_req *r, enum disk_status st)
+{
+    struct slot *s = container_of(r, struct slot, r);
+    assert_true(s->busy);
+    s->busy = false;
+    n_pending--;
+    n_errors += st != DISK_OK;
+    if (st == DISK_OK && r->op == DISK_FLUSH)
+        memcpy(flushed, s->answered, sizeof(flushed));
+    else if (st == DISK_OK)
+        answered[s->block] = s->seq;
+}
+
+static void guest_step(void)
+{
+    struct slot *s = &slot[any(SLOTS)];
+    struct disk *d = vm[0].disks.d[0].disk;
+    if (idle || !d || !d->known || held[0] || s->busy || vm_state(&vm[0]) != VM_RUNNING)
+        return;
+    bool flush = !any(5);
+    unsigned block = any(BLOCKS);
+    for (const struct slot *o = slot; o < slot + SLOTS; o++)
+        if (!flush && o->busy && o->r.op == DISK_WRITE && o->block == block)
+            return;
+    *s = (struct slot){ .busy = true, .block = block, .seq = ++seq };
+    s->r = flush ? (struct disk_req){ .op = DISK_FLUSH, .done = slot_done }
+                 : (struct disk_req){
+                       .op = DISK_WRITE, .offset = block * STRIDE, .len = BLOCK, .get = slot_get, .done = slot_done
+                   };
+    memcpy(s->answered, answered, sizeof(answered));
+    if (!flush)
+        begun[block] = seq;
+    n_pending++;
+    enum disk_status st = d->ops->submit(d, &s->r);
+    if (st != DISK_PENDING)
+        slot_done(&s->r, st);
+}
+
+void vdev_blk_attach(struct vm *v, unsigned i, struct disk *d) { assert_ptr_equal(v->disks.d[i].disk, d); }
+void vdev_blk_swap(struct vm *v, unsigned i, struct disk *d)
+{
+    assert_true(d->known && v->disks.d[i].disk && (v != vm || (held[0] && !n_pending)));
+}
+void vdev_blk_hold(struct vm *v, unsigned i, bool hold) { held[v - vm] = hold && !i; }
+unsigned vdev_blk_pending(struct vm *v, unsigned i) { return v == vm && !i ? n_pending : 0; }
+
+static void guest_stop(unsigned i)
+{
+    vm_disk_close(&vm[i]);
+    atomic_store(&vm[i].state, VM_STOPPED);
+    held[i] = false;
+    if (!i) {
+        memset(slot, 0, sizeof(slot));
+        n_pending = 0;
+    }
+}
+
+static void guest_start(unsigned i)
+{
+    assert_int_equal(vm_disk_moving(&vm[i]), -1);
+    if (vm_disk_open(&vm[i], WHY(why)))
+        fail_msg("%s", why);
+    atomic_store(&vm[i].state, VM_PAUSED);
+}
+
+static void guest_reset(unsigned i)
+{
+    guest_stop(i);
+    guest_start(i);
+}
+
+/* ---- jobs ---- */
+
+struct api_job {
+    bool running;
+    enum hv_err e;
+    char what[200], said[320], text[800];
+    uint64_t done, total;
+};
+static struct api_job jobs[MOVES_MAX + 1];
+static unsigned n_jobs, jobs_max;
+struct api_job *job_begin(const char *by, const char *what_fmt, ...)
+{
+    struct api_job *j = n_jobs < jobs_max ? &jobs[n_jobs++] : NULL;
+    (void)by;
+    if (j)
+        *j = (struct api_job){ .running = true };
+    va_list ap;
+    va_start(ap, what_fmt);
+    if (j)
+        vsnprintf(j->what, sizeof(j->what), what_fmt, ap);
+    va_end(ap);
+    return j;
+}
+void job_progress(struct api_job *j, uint64_t done, uint64_t total)
+{
+    assert_true(j->running && done <= total);
+    j->done = done, j->total = total;
+}
+void job_say(struct api_job *j, const char *text)
+{
+    assert_true(j->running);
+    snprintf(j->said, sizeof(j->said), "%s", text);
+}
+void job_end(struct api_job *j, enum hv_err e, const char *text)
+{
+    assert_true(j->running);
+    j->running = false;
+    j->e = e;
+    snprintf(j->text, sizeof(j->text), "%s", text);
+}
+
+/* ---- the host ---- */
+
+static void turn(void)
+{
+    now_us += turn_us;
+    guest_step();
+    (void)vm_disk_step();
+    snapshot_disk_step();
+    lv_disk_step();
+    snapshot_make_step();
+    for (unsigned i = 0; i < 4; i++)
+        (void)blockdev_step();
+    (void)lvm_step();
+    (void)volume_step();
+    (void)disk_move_step();
+}
+
+static bool moves_over(void)
+{
+    for (const struct disk_move *d = moves; d < moves + MOVES_MAX; d++)
+        if (d->state != MOVE_FREE)
+            return false;
+    return true;
+}
+
+static void run(void)
+{
+    for (unsigned n = 0; n < 100000 && !moves_over(); n++)
+        turn();
+    assert_true(moves_over());
+}
+
+/* Until the first move is there.  False: it has ended before. */
+static bool run_to(enum move_state s)
+{
+    for (unsigned n = 0; n < 100000 && moves[0].state != s && moves[0].state != MOVE_FREE; n++)
+        turn();
+    return moves[0].state == s;
+}
+
+static void disk_set(unsigned i, const char *place)
+{
+    vm[i].config.n_disks = 1;
+    assert_true(config_disk_parse(place, &vm[i].config.disk[0]));
+}
+
+static void guest_define(unsigned i, const char *place)
+{
+    vm[i] = (struct vm){ .slot = i };
+    snprintf(vm[i].config.name, sizeof(vm[i].config.name), "g%u", i);
+    known[i] = true;
+    disk_set(i, place);
+    guest_start(i);
+}
+
+static void host_on(void)
+{
+    lvm_scan();
+    assert_non_null(lvm_group_find("vg0"));
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    now_us += 1000000;
+    turn_us = 1000;
+    seed = 1;
+    conf = (struct config){ .host.max_storage_jobs = 2 };
+    host_config = &conf;
+    n_jobs = n_errors = file_reads = 0;
+    jobs_max = MOVES_MAX + 1;
+    moving_away = saved = idle = false;
+    define_error = HV_OK;
+    memset(flushed, 0, sizeof(flushed)), memset(answered, 0, sizeof(answered)), memset(begun, 0, sizeof(begun));
+    for (unsigned i = 0; i < EXPORTS; i++)
+        export[i] = (struct export){ 0 };
+    fake_registry_reset();
+    epoch = registry_epoch();
+    disk_add();
+    guest_define(0, "lv:vg0/db");
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < N_GUESTS; i++)
+        if (known[i])
+            guest_stop(i);
+    power_disks[0].fails = false;
+    run();
+    for (unsigned i = 0; i < 100; i++)
+        turn();
+    groups_forget();
+    power_disks_remove();
+    memset(known, 0, sizeof(known));
+    for (unsigned i = 0; i < EXPORTS; i++) {
+        assert_int_equal(export[i].n_open, 0);
+        free(export[i].data);
+        export[i].data = NULL;
+    }
+    assert_int_equal(n_file_users, 0);
+    assert_int_equal(fake_page_outstanding, 0);
+    return 0;
+}
+
+/* ---- what must be so ---- */
+
+/* Has the place what the guest wrote and flushed, or later? */
+static void place_check(const char *place)
+{
+    for (unsigned b = 0; b < BLOCKS; b++) {
+        const uint8_t *p;
+        if (!strncmp(place, "lv:vg0/", 7)) {
+            unsigned pv;
+            uint64_t left;
+            assert_non_null(volume(place + 7));
+            p = power_disks[0].bytes +
+                lvm_lv_map(&lvm_group_find("vg0")->vg, volume(place + 7), b * STRIDE, &pv, &left);
+        } else {
+            p = export[place[strlen(place) - 1] - 'a'].data + b * STRIDE;
+        }
+        for (unsigned i = 0; i < BLOCK; i += 512) {
+            uint64_t got;
+            memcpy(&got, p + i, sizeof(got));
+            if (got < flushed[b] || got > begun[b])
+                fail_msg("%s: block %u has %lu, of %lu to %lu", place, b, got, flushed[b], begun[b]);
+        }
+    }
+}
+
+static void guest_place(char *out, size_t cap) { (void)config_disk_place(&vm[0].config.disk[0], out, cap); }
+
+/* Nothing is left but the guest's disk and what was there before. */
+static void clean_check(void)
+{
+    char place[128];
+    guest_place(place, sizeof(place));
+    assert_null(registry_next("storage/", ""));
+    assert_int_equal(volume("db") != NULL, !strcmp(place, "lv:vg0/db"));
+    assert_int_equal(volume("new") != NULL, !strcmp(place, "lv:vg0/new"));
+    place_check(place);
+}
+
+static enum hv_err ask_for(unsigned guest, const char *place, struct disk_move_options o)
+{
+    struct disk_config to = { 0 };
+    char name[8];
+    struct api_job *j;
+    snprintf(name, sizeof(name), "g%u", guest);
+    assert_true(config_disk_parse(place, &to) || !strcmp(place, "ram"));
+    return disk_move_begin(name, 0, &to, &o, "test", &j, WHY(why));
+}
+
+static void must_begin(unsigned guest, const char *place, struct disk_move_options o)
+{
+    if (ask_for(guest, place, o))
+        fail_msg("%s", why);
+}
+
+static void warm_up(void)
+{
+    for (unsigned n = 0; n < 200; n++)
+        turn();
+    assert_int_equal(vm_state(&vm[0]), VM_RUNNING);
+    assert_true(seq > 20);
+}
+
+/* ---- tests ---- */
+
+/* From a volume to a new one, to a server, to another, and back into a volume, under load. */
+static void test_round_trip(void **state)
+{
+    static const char *const place[] = { "lv:vg0/new", "nbd:10.7.0.9/a", "nbd:10.7.0.9/b", "lv:vg0/db" };
+    (void)state;
+    warm_up();
+    for (unsigned i = 0; i < 4; i++) {
+        char now[128];
+        must_begin(0, place[i], (struct disk_move_options){ .overwrite = true });
+        run();
+        assert_int_equal(jobs[i].e, HV_OK);
+        guest_place(now, sizeof(now));
+        assert_memory_equal(now, place[i], strlen("lv:vg0/x"));
+        assert_non_null(strstr(jobs[i].text, "for the exchange"));
+        assert_int_equal(strstr(jobs[i].text, "is deleted") != NULL, i < 2);
+        warm_up();
+    }
+    assert_int_equal(n_errors, 0);
+    clean_check();
+    must_begin(0, "lv:vg0/new", (struct disk_move_options){ .keep = true, .rate = 4 * MIB });
+    run();
+    assert_true(volume("db") && volume("new"));
+    assert_non_null(strstr(jobs[4].text, "vd"));
+    must_begin(0, "lv:vg0/db", (struct disk_move_options){ .overwrite = true });
+    run();
+    assert_int_equal(jobs[5].e, HV_OK);
+    clean_check();
+}
+
+enum event { CANCEL, STOP, RESET, REMOVE, CRASH, TO_FAILS, TO_STALLS, FROM_FAILS, FULL_REGISTRY, BAD_REGISTRY, EVENTS };
+
+static void happen(enum event e)
+{
+    switch (e) {
+    case CANCEL:
+        if (disk_move_cancel("g0", 0, "test", WHY(why)))
+            assert_true(moves[0].switched);
+        break;
+    case STOP:          guest_stop(0); break;
+    case RESET:         guest_reset(0); break;
+    case REMOVE:        guest_stop(0), known[0] = false; break;
+    case CRASH:         atomic_store(&vm[0].state, VM_CRASHED); break;
+    case TO_FAILS:      export[0].fails = true; break;
+    case TO_STALLS:     export[0].stalls = true; break;
+    case FROM_FAILS:    power_disks[0].fails = true; break;
+    case FULL_REGISTRY: fake_registry_full = true; break;
+    case BAD_REGISTRY:  fake_registry_bad = "its disk fails"; break;
+    case EVENTS:        break;
+    }
+}
+
+static void heal(void)
+{
+    export[0].fails = export[0].stalls = power_disks[0].fails = fake_registry_full = false;
+    fake_registry_bad = "";
+    known[0] = true;
+    if (vm_state(&vm[0]) == VM_CRASHED)
+        guest_stop(0);
+}
+
+/* Afterwards the guest has one of the two places, with all its data there. */
+static void move_with_event(const char *to, enum move_state s, enum event e)
+{
+    char place[128];
+    (void)begin(NULL);
+    warm_up();
+    must_begin(0, to, (struct disk_move_options){ .overwrite = true });
+    if (s == MOVE_RECORDING)
+        assert_true(run_to(MOVE_COPYING));
+    fake_registry_lands = s != MOVE_RECORDING && s != MOVE_NOTED;
+    assert_true(run_to(s));
+    happen(e);
+    for (unsigned i = 0; i < 5000 && !moves_over(); i++)
+        turn();
+    fake_registry_lands = true;
+    fake_registry_land();
+    heal();
+    run();
+    guest_place(place, sizeof(place));
+    place_check(place);
+    assert_false(vm[0].disks.d[0].moving || vm[0].disks.d[0].hold_us);
+    if (e != FROM_FAILS && e != FULL_REGISTRY && e != BAD_REGISTRY)
+        clean_check();
+    assert_false(jobs[0].running);
+    (void)end(NULL);
+}
+
+static void test_every_state_and_event(void **state)
+{
+    static const enum move_state states[] = { MOVE_QUEUED,  MOVE_NOTED,     MOVE_CREATING, MOVE_ENTERING,
+                                              MOVE_COPYING, MOVE_RECORDING, MOVE_LEAVING,  MOVE_DELETING };
+    (void)end(state);
+    for (unsigned i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+        for (enum event e = 0; e < EVENTS; e++)
+            if (e != TO_FAILS && e != TO_STALLS && (e <= RESET || (i + e) % 2)) /* half of them: time */
+                move_with_event("lv:vg0/new", states[i], e);
+    for (unsigned i = 0; i < 2; i++) {
+        move_with_event("nbd:10.7.0.9/a", i ? MOVE_RECORDING : MOVE_COPYING, TO_FAILS);
+        move_with_event("nbd:10.7.0.9/a", i ? MOVE_RECORDING : MOVE_COPYING, TO_STALLS);
+    }
+    (void)begin(state);
+}
+
+/* The power goes; what was under way comes to nothing. */
+static void host_off(void)
+{
+    fake_registry_boot();
+    fake_registry_lands = false;
+    power_off_after(UINT64_MAX);
+    power_disks[0].fails = true;
+    guest_stop(0);
+    epoch = registry_epoch();
+    turn_us = 1000000;
+    run();
+    for (unsigned i = 0; i < 100; i++)
+        turn();
+    turn_us = 1000;
+    power_disks[0].fails = false;
+    groups_forget();
+    fake_registry_boot();
+    fake_registry_lands = true;
+}
+
+/* One move with a power cut after n sector writes; the registry is slow, and the guest is reset now and then.  False:
+ * it ended before.  *s: in which state.  first, last: of each state, the writes before it and with it; or NULL. */
+static bool move_and_cut(uint64_t n, enum move_state *s, uint64_t *first, uint64_t *last)
+{
+    char place[128];
+    warm_up();
+    assert_int_equal(vm_define_disk(&vm[0], 0, &vm[0].config.disk[0], WHY(why)), HV_OK);
+    must_begin(0, "lv:vg0/new", (struct disk_move_options){ 0 });
+    fake_registry_lands = false;
+    uint64_t base = power_writes();
+    power_off_after(base + n);
+    for (unsigned i = 0; !moves_over() && !power_is_off() && i < 100000; i++) {
+        turn();
+        *s = moves[0].state ? moves[0].state : *s;
+        if (first && !last[*s])
+            first[*s] = power_writes() - base;
+        if (first)
+            last[*s] = power_writes() - base;
+        if (i % 60 == 59)
+            fake_registry_land();
+        if (n % 3 == 0 && *s == MOVE_RECORDING && !any(20))
+            guest_reset(0);
+    }
+    bool cut = power_is_off();
+    host_off();
+    power_cut(n % 4);
+    disk_set(0, registry_get("vm/g0", NULL));
+    vm[0].disks_mark = 0;
+    host_on();
+    guest_place(place, sizeof(place));
+    place_check(place);
+    for (unsigned i = 0; i < 3000; i++)
+        turn();
+    clean_check();
+    return cut;
+}
+
+/* Some cuts in each state, from its first write to its last. */
+static void test_power_cuts(void **state)
+{
+    uint64_t first[MOVE_OVER + 1] = { 0 }, last[MOVE_OVER + 1] = { 0 };
+    unsigned n_cuts[MOVE_OVER + 1] = { 0 };
+    enum move_state s = MOVE_QUEUED;
+    assert_false(move_and_cut(UINT64_MAX / 2, &s, first, last));
+    for (enum move_state k = MOVE_NOTED; k <= MOVE_DELETING; k++) {
+        uint64_t step = MAX((last[k] - first[k]) / (k < MOVE_RECORDING ? 5 : 12), 1u);
+        for (uint64_t n = first[k]; n < last[k]; n += step) {
+            (void)end(state);
+            (void)begin(state);
+            (void)move_and_cut(n + 1, &s, NULL, NULL);
+            n_cuts[s]++;
+        }
+    }
+    assert_true(n_cuts[MOVE_CREATING] && n_cuts[MOVE_COPYING] && n_cuts[MOVE_RECORDING] && n_cuts[MOVE_DELETING]);
+}
+
+/* A guest that resets itself before the registry is durable waits for that: what it wrote to the new disk alone would
+ * be lost by a power cut. */
+static void test_reset_before_it_is_durable(void **state)
+{
+    char text[300];
+    (void)state;
+    warm_up();
+    must_begin(0, "lv:vg0/new", (struct disk_move_options){ 0 });
+    assert_true(run_to(MOVE_COPYING));
+    fake_registry_lands = false;
+    assert_true(run_to(MOVE_RECORDING));
+    fake_registry_bad = "its disk fails";
+    guest_reset(0);
+    uint64_t before = seq;
+    for (unsigned n = 0; n < 1000; n++)
+        turn();
+    assert_int_equal(seq, before);
+    assert_true(vm_disk_waiting(&vm[0], text, sizeof(text)));
+    assert_non_null(strstr(text, "the registry must say first"));
+    assert_string_equal(jobs[0].said, "its disk fails");
+    assert_int_equal(disk_move_cancel("g0", 0, "test", WHY(why)), HV_E_BUSY);
+    place_check("lv:vg0/db");
+    fake_registry_bad = "";
+    fake_registry_lands = true;
+    fake_registry_land();
+    run();
+    warm_up();
+    assert_int_equal(jobs[0].e, HV_OK);
+    clean_check();
+}
+
+/* Two volumes that a power cut left behind, in one store; one more whose store is not here. */
+static void test_leftovers(void **state)
+{
+    static const struct store_watch watch = { move_on_progress, move_on_deleted, &moves[MOVES_MAX - 1] };
+    (void)state;
+    idle = true;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(volume_create(lvm_group_find("vg0"), i ? "x1" : "x0", 4 * MIB, &watch, WHY(why)), HV_OK);
+        moves[MOVES_MAX - 1].state = MOVE_CREATING;
+        for (unsigned n = 0; n < 3000 && moves[MOVES_MAX - 1].state == MOVE_CREATING; n++) {
+            moves[MOVES_MAX - 1].job = &jobs[MOVES_MAX];
+            jobs[MOVES_MAX].running = true;
+            turn();
+        }
+        moves[MOVES_MAX - 1] = (struct disk_move){ 0 };
+    }
+    assert_true(volume("x0") && volume("x1"));
+    assert_int_equal(registry_put("storage/g8.0", "vg0/x0\n", 7, WHY(why)), HV_OK);
+    assert_int_equal(registry_put("storage/g8.1", "vg0/x1\n", 7, WHY(why)), HV_OK);
+    assert_int_equal(registry_put("storage/g8.2", "else/x2\n", 8, WHY(why)), HV_OK);
+    assert_int_equal(registry_put("storage/g8.3", "vg0/db\n", 7, WHY(why)), HV_OK);
+    fake_registry_boot();
+    turn();
+    run();
+    assert_true(!volume("x0") && !volume("x1") && volume("db"));
+    assert_non_null(registry_get("storage/g8.2", NULL));
+    assert_null(registry_get("storage/g8.0", NULL));
+    assert_null(registry_get("storage/g8.3", NULL));
+}
+
+/* ---- stopped guests ---- */
+
+static void test_stopped_guest(void **state)
+{
+    (void)state;
+    warm_up();
+    guest_stop(0);
+    must_begin(0, "lv:vg0/new", (struct disk_move_options){ 0 });
+    assert_true(run_to(MOVE_COPYING));
+    assert_int_equal(vm_disk_moving(&vm[0]), 0); /* vm_start() refuses */
+    run();
+    if (jobs[0].e)
+        fail_msg("%s", jobs[0].text);
+    assert_null(strstr(jobs[0].text, "for the exchange"));
+    clean_check();
+    must_begin(0, "nbd:10.7.0.9/a", (struct disk_move_options){ .overwrite = true });
+    run();
+    place_check("nbd:10.7.0.9/a");
+    must_begin(0, "lv:vg0/db", (struct disk_move_options){ 0 });
+    run();
+    clean_check();
+    guest_start(0);
+    warm_up();
+}
+
+/* It is removed, defined anew, arrives from a peer; the move is cancelled; a disk fails. */
+static void test_stopped_guest_changes(void **state)
+{
+    for (unsigned n = 0; n < 7 * 4; n++) {
+        static const enum move_state states[] = { MOVE_FINDING, MOVE_NOTED, MOVE_CREATING, MOVE_COPYING };
+        enum move_state s = states[n / 7];
+        warm_up();
+        guest_stop(0);
+        must_begin(0, "lv:vg0/new", (struct disk_move_options){ 0 });
+        assert_true(run_to(s));
+        switch (n % 7) {
+        case 0: known[0] = false; break;
+        case 1: vm[0].disks.d[0].moving = false; break; /* it has gone and come again */
+        case 2: disk_set(0, "nbd:10.7.0.9/b"); break;
+        case 3: atomic_store(&vm[0].state, VM_INCOMING); break;
+        case 4: assert_int_equal(disk_move_cancel("g0", 0, "test", WHY(why)), HV_OK); break;
+        case 5: power_disks[0].fails = true; break;
+        case 6: fake_registry_full = true; break;
+        }
+        run();
+        assert_true(jobs[0].e && (!known[0] || !vm[0].disks.d[0].moving));
+        vm[0].disks.d[0].moving = false;
+        heal();
+        atomic_store(&vm[0].state, VM_STOPPED);
+        disk_set(0, "lv:vg0/db");
+        if (n % 7 < 5)
+            clean_check();
+        (void)end(state);
+        (void)begin(state);
+    }
+}
+
+static void test_disk_in_memory(void **state)
+{
+    static uint8_t file[5 * 65536 + 700];
+    const uint8_t *got;
+    (void)state;
+    idle = true;
+    for (size_t i = 0; i < sizeof(file); i++)
+        file[i] = (uint8_t)(i % 251 + i / 4096);
+    ram_file = (struct boot_blob){ .data = file, .len = sizeof(file) };
+    guest_define(1, "nbd:10.7.0.9/b");
+    guest_stop(1);
+    for (unsigned i = 0; i < 2; i++) {
+        disk_set(1, i ? "ram:4M" : "ram:root.img");
+        file_reads = 5;
+        must_begin(1, "lv:vg0/new", (struct disk_move_options){ 0 });
+        run();
+        if (jobs[i].e)
+            fail_msg("%s", jobs[i].text);
+        got = volume_bytes("new");
+        assert_int_equal(volume("new")->extents, 1);
+        if (!i)
+            assert_memory_equal(got, file, sizeof(file));
+        for (size_t at = i ? 0 : sizeof(file); at < 2 * MIB; at++)
+            assert_int_equal(got[at], 0);
+        assert_string_equal(vm[1].config.disk[0].lv.lv, "new");
+        must_begin(1, "nbd:10.7.0.9/a", (struct disk_move_options){ .overwrite = true });
+        run();
+        n_jobs = i + 1;
+    }
+    disk_set(1, "ram:gone");
+    must_begin(1, "lv:vg0/new", (struct disk_move_options){ 0 });
+    run();
+    assert_int_equal(jobs[2].e, HV_E_NOENT);
+    disk_set(1, "ram:slow.img");
+    file_reads = 100000;
+    must_begin(1, "lv:vg0/new", (struct disk_move_options){ 0 });
+    run();
+    assert_non_null(strstr(jobs[3].text, "cannot be read"));
+    disk_set(1, "ram:root.img");
+    file_reads = 0;
+    fake_page_fail_after = 0;
+    struct disk *out;
+    assert_int_equal(ram_image_open(&vm[1], 0, &out, WHY(why)), HV_E_NOMEM);
+    fake_page_fail_after = -1;
+}
+
+/* ---- the queue ---- */
+
+static void test_queue(void **state)
+{
+    (void)state;
+    idle = true;
+    conf.host.max_storage_jobs = 2;
+    for (unsigned i = 1; i < N_GUESTS; i++)
+        guest_define(i, i == 1 ? "nbd:10.7.0.9/a" : i == 2 ? "nbd:10.7.0.9/b" : "nbd:10.7.0.9/c");
+    for (unsigned n = 0; n < 10; n++)
+        turn();
+    for (unsigned i = 1; i < N_GUESTS; i++) {
+        char to[20];
+        snprintf(to, sizeof(to), "lv:vg0/n%u", i);
+        must_begin(i, to, (struct disk_move_options){ .rate = MIB });
+    }
+    must_begin(0, "lv:vg0/new", (struct disk_move_options){ 0 });
+    assert_int_equal(ask_for(0, "lv:vg0/other", (struct disk_move_options){ 0 }), HV_E_BUSY);
+    turn();
+    assert_true(moves[0].state > MOVE_QUEUED && moves[1].state > MOVE_QUEUED);
+    assert_string_equal(jobs[2].said, "waits, place 1 in the queue");
+    assert_string_equal(jobs[3].said, "waits, place 2 in the queue");
+    assert_int_equal(disk_move_cancel("g3", 0, "test", WHY(why)), HV_OK);
+    turn();
+    turn();
+    assert_int_equal(jobs[2].e, HV_E_CANCEL);
+    assert_string_equal(jobs[3].said, "waits, place 1 in the queue");
+    guest_stop(2); /* its volume is deleted, and there is room for the last one */
+    run();
+    assert_int_equal(jobs[1].e, HV_E_CANCEL);
+    assert_int_equal(jobs[0].e, HV_OK);
+    assert_int_equal(jobs[3].e, HV_OK);
+    assert_true(volume("n1") && volume("new") && !volume("n2") && !volume("n3"));
+}
+
+/* ---- refusals ---- */
+
+static void refused(enum hv_err e, const char *place, const char *text)
+{
+    assert_int_equal(ask_for(0, place, (struct disk_move_options){ 0 }), e);
+    if (!strstr(why, text))
+        fail_msg("%s, instead of: %s", why, text);
+}
+
+static void test_refused_for_the_guest(void **state)
+{
+    (void)state;
+    idle = true;
+    for (unsigned n = 0; n < 10; n++)
+        turn();
+    refused(HV_E_INVAL, "lv:vg0/db", "already");
+    refused(HV_E_UNSUPP, "ram", "begins anew");
+    moving_away = true;
+    refused(HV_E_BUSY, "lv:vg0/new", "is moving");
+    moving_away = false;
+    vm[0].saving = true;
+    refused(HV_E_BUSY, "lv:vg0/new", "being saved");
+    vm[0].saving = false;
+    saved = true;
+    refused(HV_E_BUSY, "lv:vg0/new", "`vm restore` it first");
+    saved = false;
+    define_error = HV_E_UNSUPP;
+    refused(HV_E_UNSUPP, "lv:vg0/new", "godwit.conf");
+    define_error = HV_OK;
+    fake_registry_bad = "its disk fails";
+    refused(HV_E_UNSUPP, "lv:vg0/new", "cannot record where");
+    fake_registry_bad = "";
+    atomic_store(&vm[0].state, VM_CRASHED);
+    refused(HV_E_BUSY, "lv:vg0/new", "is crashed");
+    atomic_store(&vm[0].state, VM_RUNNING);
+    vm[0].config.n_disks = 0;
+    refused(HV_E_NOENT, "lv:vg0/new", "has no disk vda");
+    vm[0].config.n_disks = 1;
+    known[0] = false;
+    refused(HV_E_NOENT, "lv:vg0/new", "no guest is named");
+    known[0] = true;
+    vm[0].config.disk[0].kind = DISK_IN_RAM;
+    refused(HV_E_UNSUPP, "lv:vg0/new", "once the guest is stopped");
+    disk_set(0, "lv:vg0/db");
+    guest_reset(0);
+    refused(HV_E_BUSY, "lv:vg0/new", "waits for this disk");
+    jobs_max = 0;
+    for (unsigned n = 0; n < 10; n++)
+        turn();
+    refused(HV_E_BUSY, "lv:vg0/new", "too many jobs");
+    assert_int_equal(disk_move_cancel("g0", 0, "test", WHY(why)), HV_E_NOENT);
+}
+
+static void test_refused_for_the_place(void **state)
+{
+    (void)state;
+    idle = true;
+    guest_define(1, "nbd:10.7.0.9/a");
+    guest_define(2, "nbd:10.7.0.9/b");
+    for (unsigned n = 0; n < 10; n++)
+        turn();
+    refused(HV_E_BUSY, "nbd:10.7.0.9/a", "a disk of the guest g1");
+    refused(HV_E_NOENT, "lv:else/new", "no store named else");
+    refused(HV_E_EXIST, "lv:vg0/web", "--overwrite");
+    refused(HV_E_EXIST, "nbd:10.7.0.9/c", "--overwrite");
+    must_begin(1, "nbd:10.7.0.9/c", (struct disk_move_options){ .overwrite = true });
+    assert_int_equal(ask_for(0, "nbd:10.7.0.9/c", (struct disk_move_options){ .overwrite = true }), HV_E_BUSY);
+    assert_non_null(strstr(why, "is being moved to"));
+    run();
+    must_begin(1, "lv:vg0/n1", (struct disk_move_options){ 0 });
+    must_begin(2, "lv:vg0/n2", (struct disk_move_options){ 0 });
+    run();
+    refused(HV_E_NOMEM, "lv:vg0/new", "4 MiB left");
+    export[2].mute = true;
+    must_begin(0, "nbd:10.7.0.9/c", (struct disk_move_options){ .overwrite = true });
+    run();
+    assert_int_equal(jobs[3].e, HV_E_TIMEOUT);
+    export[2].mute = false, export[2].refuses = true;
+    must_begin(0, "nbd:10.7.0.9/c", (struct disk_move_options){ .overwrite = true });
+    run();
+    assert_non_null(strstr(jobs[4].text, "cannot be reached"));
+    export[2].refuses = false, export[2].stalls = true;
+    must_begin(0, "nbd:10.7.0.9/c", (struct disk_move_options){ .overwrite = true });
+    turn_us = 10000;
+    run();
+    assert_non_null(strstr(jobs[5].text, "no byte was copied"));
+    turn_us = 1000;
+    export[2].stalls = false, export[2].no_flush = true;
+    must_begin(0, "nbd:10.7.0.9/c", (struct disk_move_options){ .overwrite = true });
+    run();
+    assert_non_null(strstr(jobs[6].text, "cannot flush what was copied"));
+    export[2].no_memory = true;
+    must_begin(0, "nbd:10.7.0.9/c", (struct disk_move_options){ .overwrite = true });
+    run();
+    assert_int_equal(jobs[7].e, HV_E_NOMEM);
+    ((struct lvm_lv *)(uintptr_t)volume("web"))->read_only = true;
+    assert_int_equal(ask_for(0, "lv:vg0/web", (struct disk_move_options){ .overwrite = true }), HV_E_BUSY);
+    assert_non_null(strstr(why, "is read-only"));
+}
+
+/* Memory, or the store, is gone just then. */
+static void test_gone_meanwhile(void **state)
+{
+    (void)state;
+    warm_up();
+    must_begin(0, "lv:vg0/new", (struct disk_move_options){ 0 });
+    assert_true(run_to(MOVE_ENTERING));
+    fake_page_fail_after = 0;
+    for (unsigned n = 0; n < 100 && moves[0].state == MOVE_ENTERING; n++)
+        turn();
+    fake_page_fail_after = -1;
+    run();
+    assert_int_equal(jobs[0].e, HV_E_NOMEM);
+    clean_check();
+    warm_up();
+    must_begin(0, "lv:vg0/new", (struct disk_move_options){ 0 });
+    fake_registry_lands = false;
+    assert_true(run_to(MOVE_NOTED));
+    groups[0]->vg.name[0] = 'x';
+    fake_registry_land();
+    run();
+    groups[0]->vg.name[0] = 'v';
+    assert_non_null(strstr(jobs[1].text, "the store vg0 is gone"));
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_round_trip, begin, end),
+        cmocka_unit_test_setup_teardown(test_every_state_and_event, begin, end),
+        cmocka_unit_test_setup_teardown(test_power_cuts, begin, end),
+        cmocka_unit_test_setup_teardown(test_reset_before_it_is_durable, begin, end),
+        cmocka_unit_test_setup_teardown(test_leftovers, begin, end),
+        cmocka_unit_test_setup_teardown(test_stopped_guest, begin, end),
+        cmocka_unit_test_setup_teardown(test_stopped_guest_changes, begin, end),
+        cmocka_unit_test_setup_teardown(test_disk_in_memory, begin, end),
+        cmocka_unit_test_setup_teardown(test_queue, begin, end),
+        cmocka_unit_test_setup_teardown(test_refused_for_the_guest, begin, end),
+        cmocka_unit_test_setup_teardown(test_refused_for_the_place, begin, end),
+        cmocka_unit_test_setup_teardown(test_gone_meanwhile, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
