@@ -67,7 +67,7 @@ struct blockdev {
     unsigned number; /* in struct block_writes; partitions have that of their disk */
     uint64_t epoch;
     struct blockdev *whole; /* of a partition: its disk; borrowed, for ever */
-    bool gone;              /* a partition whose disk has been given to a store as a whole: not to be used or shown */
+    bool gone; /* a partition of a disk that was given to a store: not to be used or shown */
     const char *table;      /* "GPT", "MBR": it has partitions, and is not to be used as a whole; NULL: none */
     enum blockdev_found found;
     char model[41], serial[21];
