@@ -127,12 +127,13 @@ static void feed_end(struct incoming_feed *f, enum hv_err e, const char *text)
     r->fed = false;
     r->state = RESTORE_OVER;
     r->err = e;
+    const char *is = vm && vm->operator_paused ? "is here again, paused" : "runs again";
     if (e)
         snprintf(r->text, sizeof(r->text), "%s is not restored: %.300s", r->guest, text);
+    else if (r->checkpoint[0])
+        snprintf(r->text, sizeof(r->text), "%s %s, as it was at the checkpoint %s", r->guest, is, r->checkpoint);
     else
-        snprintf(r->text, sizeof(r->text), "%s %s, as it was %s%s", r->guest,
-                 vm && vm->operator_paused ? "is here again, paused" : "runs again",
-                 r->checkpoint[0] ? "at the checkpoint " : "saved in ", r->checkpoint[0] ? r->checkpoint : r->lv);
+        snprintf(r->text, sizeof(r->text), "%s %s, as it was saved in %s/%s", r->guest, is, r->group, r->lv);
     log_info("save", "%s", r->text);
 }
 

@@ -67,7 +67,7 @@ struct blockdev {
     unsigned number; /* in struct block_writes; partitions have that of their disk */
     uint64_t epoch;
     struct blockdev *whole; /* of a partition: its disk; borrowed, for ever */
-    bool gone; /* a partition of a disk that was given to a store: not to be used or shown */
+    bool gone;              /* a partition of a disk that is a store */
     const char *table;      /* "GPT", "MBR": it has partitions, and is not to be used as a whole; NULL: none */
     enum blockdev_found found;
     char model[41], serial[21];
@@ -89,7 +89,7 @@ struct blockdev {
 void blockdev_init(void);
 /** In slot i < BLOCKDEVS_MAX, all of them KNOWN; NULL: none. */
 struct blockdev *blockdev_at(unsigned i);
-/** Part of the service loop: answers of the disks, and requests for them.  True: there was progress. */
+/** Part of the service loop.  True: there was progress. */
 bool blockdev_step(void);
 /** Interrupts of disks, as PCPU_CAUSE_IRQ(). */
 unsigned blockdev_causes(void);

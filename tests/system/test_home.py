@@ -170,7 +170,10 @@ def test_guests_live_here(own):
     assert "sleeper moved from a to b" in said[0] and "transfer type cold" in said[1], said
     assert [(vm["host"], vm["state"]) for vm in home.json("vm", "list")["vms"] if vm["name"] == "sleeper"] == [
         ("b", "stopped")]
-    assert [v["host"] for v in home.json("volume", "list")["volumes"] if v["name"] in ("sleep", "nap")] == ["b"]
+    deadline = time.monotonic() + 30
+    while [v["host"] for v in home.json("volume", "list")["volumes"] if v["name"] in ("sleep", "nap")] != ["b"]:
+        assert time.monotonic() < deadline, home.hosts["a"].log()   # a deletes it once its registry is durable
+        time.sleep(0.5)
     want = {**{guest: [("a", "running")] for guest in WEB}, "mover": [("b", "running")]}
     home.wait_where(want)
     home.power_cut()

@@ -273,6 +273,7 @@ static void power_cut_here(void)
         mem_free(e, sizeof(*e));
     }
     fake_registry_boot();
+    fake_registry_lands = true;
     epoch = 0;
     for (unsigned i = 0; i < 5000; i++)
         turn();
@@ -317,7 +318,6 @@ static void test_left_and_cut(void **state)
         owner = NULL;
         (void)move_volume_gone(&id);
     }
-    fake_registry_lands = true;
 }
 
 /* The volume is opened by another meanwhile: said, and nothing is lost. */
