@@ -133,7 +133,7 @@ static void feed_end(struct incoming_feed *f, enum hv_err e, const char *text)
     else if (r->checkpoint[0])
         snprintf(r->text, sizeof(r->text), "%s %s, as it was at the checkpoint %s", r->guest, is, r->checkpoint);
     else
-        snprintf(r->text, sizeof(r->text), "%s %s, as it was saved in %s/%s", r->guest, is, r->group, r->lv);
+        snprintf(r->text, sizeof(r->text), "%s %s, as it was saved in %s/%s", r->guest, is, r->vg, r->lv);
     log_info("save", "%s", r->text);
 }
 

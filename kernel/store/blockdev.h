@@ -34,7 +34,7 @@ struct block_req {
     bool unmap;      /* ZEROES: the space may be deallocated */
     bool quick;      /* as in disk_req; else its completion brings a whole turn of the service loop */
     uint64_t offset; /* bytes; whole sectors within the disk.  FLUSH: 0 */
-    uint32_t len;    /* likewise, 1 to BLOCK_LEN_MAX; in pages: to pages_max; DISCARD, ZEROES: to range_max */
+    uint32_t len;    /* 1 to BLOCK_LEN_MAX; in pages: to pages_max; DISCARD, ZEROES: to range_max */
     void *buf; /* READ, WRITE: host memory of len bytes, page-aligned and physically contiguous, as of mem_alloc() */
     /* or buf NULL, and up to DISK_PINS_MAX pages as pin() of disk_req gives them; borrowed until done() */
     const uint64_t *page;
@@ -51,7 +51,7 @@ struct block_req {
 
 struct blockdev;
 struct blockdev_ops {
-    const char *name; /* of the driver */
+    const char *name;
     /** Begin r, or queue it. */
     void (*submit)(struct blockdev *d, struct block_req *r);
     /** Make progress; calls done() of requests.  True: there was some. */
