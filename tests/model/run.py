@@ -97,7 +97,7 @@ MUTANTS = [
 # The same, of hosts that both have a registry
 DISK_MUTANTS = [
     ("stop-before-doubt-recorded", "A stops the guest, and sends COMMIT, before IN_DOUBT is durable", "safe", CUT_TWO,
-     "tx == TX_STOPPING && A_DURABLE ->", "tx == TX_STOPPING ->"),
+     "tx == TX_STOPPING && A_DURABLE && A_QUIET ->", "tx == TX_STOPPING && A_QUIET ->"),
     ("doubt-not-recorded", "A does not record that it is in doubt", "safe", CUT_TWO,
      "        a_put(cur) }", "        skip }"),
     ("doubt-starts", "A, in doubt, starts the guest after a power cut, without asking B", "safe", TWO,
@@ -107,7 +107,7 @@ DISK_MUTANTS = [
     ("not-removed", "A leaves the guest in its registry", "safe", CUT_TWO,
      "    a_put(A_LEFT);\n", "    a_put(A_OWN);\n"),
     ("accept-before-recorded", "B accepts the guest before its id is durable", "alone", STUCK,
-     "!REG_B || (rx_job[l] && B_DURABLE)", "!REG_B || rx_job[l]"),
+     "!REG_B || (rx_job[l] && B_DURABLE &&", "!REG_B || (rx_job[l] &&"),
     ("run-before-recorded", "B runs the guest, and says so, before it is durable that it is B's", "safe", CUT_NONE,
      "rx[l] == RX_COMMITTED && B_DURABLE ->", "rx[l] == RX_COMMITTED ->"),
     ("run-while-recording", "B runs the guest while that is written, and says so later", "alone", BACK,

@@ -839,7 +839,7 @@ def test_help_and_guesses():
             with open(os.path.join(folder, name), encoding="utf-8") as f:
                 text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
             for command in re.findall(r"`((?:host|vm|migrate|migration) [a-z]+)", re.sub(r'"\s*\n\s*"', "", text)):
-                assert command in known or command == "host cpuid", f"{name} names `{command}`"
+                assert command == "host cpuid" or any(f"{k} ".startswith(f"{command} ") for k in known), (name, command)
 
 
 def test_console_of_a_deaf_guest():

@@ -319,13 +319,41 @@ def test_store_made_here(own):
     link.close()
 
 
+def checkpoint_and_back(host, clients):
+    """A guest that writes all the time, and remembers each block, at a checkpoint; its files and its disk are
+    destroyed, and it goes back: what it remembers is on its disk.  Twice.  What it says at the end shows whether all is
+    right."""
+    ctl = clients.ctl
+    said = [ctl("vm", "checkpoint", "create", "guest", "good")[0]]
+    assert "the checkpoint guest:good is there" in said[0], said
+    assert "has checkpoints" in ctl("vm", "move-disk", "guest", "vda", "--to", "slow/web", code=1)[1]
+    assert "is a part of the checkpoint" in ctl("volume", "delete", "godwit/cp.guest.good.vda", "--yes", code=1)[1]
+    assert "add --sure" in ctl("vm", "checkpoint", "revert", "guest", "good", code=1)[1]
+    for _ in range(2):
+        with host.guest("guest") as g:
+            g.ready()
+            g.send("dd if=/dev/zero of=/dev/vda bs=1M conv=fsync; rm -rf /bin /etc /tmp; echo bro''ken")
+            g.expect("^broken", 60)
+        said.append(ctl("vm", "checkpoint", "revert", "guest", "good", "--sure")[0])
+        assert "guest runs again, as it was at the checkpoint good" in said[-1], said
+        with host.guest("guest") as g:
+            g.ready()
+            g.send("kill -0 $(cat /tmp/pid) && echo as be''fore")
+            g.expect("^as before", 60)
+    row, = clients.json("vm", "checkpoint", "list", "guest")["checkpoints"]
+    assert row["name"] == "good" and row["memory"] and row["volumes"] == 1 and row["state"] == "kept", row
+    ctl("vm", "checkpoint", "delete", "guest", "good")
+    assert "cp.guest.good" not in ctl("volume", "list")[0]
+    print("; ".join(line.strip() for line in said))
+
+
 def test_a_disk_moves_under_load(own):
     """A guest that writes all the time, and verifies: its disk moves from a server to a store, to another store on
     another controller, and back to the server.  The definition follows; old volumes are gone, or kept if asked for.
     Then the power is cut in the middle of a move: the guest has the disk that it had, and what was made is deleted."""
     if missing():
         raise Skip(missing())
-    nbd, disks = NbdServer("moved", 16), [StoreDisk("fast", [], golden=os.devnull), StoreDisk("slow", [],
+    nbd, disks = NbdServer("moved", 16), [StoreDisk("fast", [], golden=os.devnull, mib=512), StoreDisk("slow", [],
                                                                                                golden=os.devnull)]
     devices = ["nvme,drive=store0,serial=godwit", "ide-hd,drive=store1,bus=ide.1,serial=slow"]
     extra = []
@@ -349,6 +377,7 @@ def test_a_disk_moves_under_load(own):
     said = [ctl("vm", "move-disk", "guest", "vda", "--to", "godwit/web")[0]]
     assert "vda of guest is on lv:godwit/web now" in said[0], said
     assert "; the disk\ndisk = lv:godwit/web\n" in ctl("vm", "show", "guest", "--config")[0]
+    checkpoint_and_back(a, clients)
     said.append(ctl("vm", "move-disk", "guest", "vda", "--to", "slow/web")[0])
     assert "lv:godwit/web is deleted" in said[1] and "godwit/web" not in ctl("volume", "list")[0], said
     assert "--overwrite allows that" in ctl("vm", "move-disk", "guest", "vda", "--to", nbd.disk, code=1)[1]
@@ -363,8 +392,7 @@ def test_a_disk_moves_under_load(own):
         time.sleep(0.3)
     a.kill()                                            # the power is cut
     b = own("a", link, **host)
-    b.wait_log("the move of a disk ended with this host, and left lv:godwit/web behind")
-    b.wait_log("what the move of a disk left behind is deleted")
+    b.wait_log("the move of vda of guest ended with this host; lv:godwit/web is deleted")
     assert f"disk = {nbd.disk}\n" in ctl("vm", "show", "guest", "--config")[0]
     assert not re.search("godwit/web", ctl("volume", "list")[0])
     link.close()
