@@ -14,6 +14,7 @@
  * No wake-up is lost.  Whoever waits for a disk is told by a cause:
  *   the guest            blk_done() writes its ring and interrupts it, within the turn
  *   its ring, when full  blk_done() sets its quick bit again (vdev_blk.c)
+ *   a request's rest     lv_disk.c and blockq.c ask for a quick turn, where no answer of a disk will bring one
  *   who drains a disk    blk_done() and piece_done() (lv_disk.c) ask for a whole turn while the disk is held or closed
  *   all others           blockq_done() asks for a whole turn, unless the request says that done() was all (`quick`)
  * So a new user of disks needs to know nothing of this: its requests are not quick.  Causes are set after what they

@@ -139,6 +139,11 @@ static void arrive_disk_check(const struct vm_offer *o, unsigned i, reason_fn *a
                  'a' + i);
         add(ctx, text);
     }
+    if (o->disk[i].bytes % BLOCK_SECTOR_MAX) {
+        snprintf(text, sizeof(text), "its disk vd%c ends within a sector of %u bytes: no volume does", 'a' + i,
+                 BLOCK_SECTOR_MAX);
+        add(ctx, text);
+    }
     if (o->place_chosen[i] && place_check(o, i, WHY(why))) {
         snprintf(text, sizeof(text), "its disk vd%c cannot be %s/%s here: %s", 'a' + i, lv->vg, lv->lv, why);
         add(ctx, text);

@@ -17,6 +17,7 @@
 
 /* A checkpoint of a stopped guest. */
 struct creating {
+    char guest[CONFIG_NAME_LEN];
     struct checkpoint_make m;
     struct saved_edit edit;
     struct store_watch watch;
@@ -26,13 +27,13 @@ static struct creating *creatings; /* owned */
 
 /* ---- what is allowed ---- */
 
-/* Nobody else is about to change what the guest is. */
+/* Nobody else is about to change what the guest is, but for its own revert. */
 static enum hv_err guest_check(const struct vm *vm, struct why *why)
 {
     const char *name = vm->config.name;
     struct saved s = saved_find(name);
-    if (vm->saving || restore_is_active(name))
-        return REFUSE(HV_E_BUSY, "%s is being saved or restored: wait for that", name);
+    if (vm->saving)
+        return REFUSE(HV_E_BUSY, "%s is being saved: wait for that", name);
     if (migration_is_moving(name) || start_status(vm).state == START_ASKING)
         return REFUSE(HV_E_BUSY, "%s is moving, or about to be started: wait for that", name);
     for (unsigned i = 0; i < vm->config.n_disks; i++)
@@ -50,6 +51,8 @@ static enum hv_err creating_check(const struct vm *vm, struct why *why)
     enum hv_err e = guest_check(vm, why);
     if (e)
         return e;
+    if (restore_is_active(name))
+        return REFUSE(HV_E_BUSY, "%s is being restored: wait for that", name);
     if (saved_is(name))
         return REFUSE(HV_E_BUSY, "%s was reverted to a checkpoint and has not run since: `vm restore %s` first", name,
                       name);
@@ -98,9 +101,13 @@ enum hv_err checkpoint_may_revert(const struct vm *vm, const char *name, struct 
 {
     struct checkpoint c;
     enum vm_state s = vm_state(vm);
-    enum hv_err e = checkpoint_get(vm->config.name, name, &c, why);
+    enum hv_err e = guest_check(vm, why);
+    if (!e)
+        e = checkpoint_get(vm->config.name, name, &c, why);
     if (!e && s == VM_INCOMING)
         e = REFUSE(HV_E_BUSY, "%s arrives from a peer", vm->config.name);
+    if (!e && checkpoint_is_busy(vm->config.name))
+        e = REFUSE(HV_E_BUSY, "a checkpoint of %s is being deleted or reverted to: wait for that", vm->config.name);
     return e ? e : disks_match(&vm->config, &c, why);
 }
 
@@ -108,11 +115,7 @@ enum hv_err checkpoint_go_back(const struct vm *vm, const char *name, bool sure,
                                const struct store_watch *watch, struct why *why)
 {
     struct checkpoint c;
-    enum hv_err e = guest_check(vm, why);
-    if (!e)
-        e = checkpoint_may_revert(vm, name, why);
-    if (!e && checkpoint_is_busy(vm->config.name))
-        e = REFUSE(HV_E_BUSY, "a checkpoint of %s is being deleted or reverted to: wait for that", vm->config.name);
+    enum hv_err e = checkpoint_may_revert(vm, name, why);
     if (!e && vm_state(vm) != VM_STOPPED && !sure)
         e = REFUSE(HV_E_AGAIN, "%s is %s, and what it is now would be lost: stop it first, or add --sure",
                    vm->config.name, vm_state_name(vm_state(vm)));
@@ -161,6 +164,7 @@ enum hv_err checkpoint_create(struct vm *vm, const char *name, const struct stor
     if (!c)
         return REFUSE(HV_E_NOMEM, "no memory on this host for the checkpoint %s of %s", name, vm->config.name);
     *c = (struct creating){ .watch = { 0 } };
+    snprintf(c->guest, sizeof(c->guest), "%s", vm->config.name);
     name = *name ? name : chosen;
     e = checkpoint_make_begin(&c->m, &vm->config, name, lvm_group_find(vg), clock_wall_ns() / 1000000000, why);
     snprintf(lv, sizeof(lv), CHECKPOINT_VOLUME "mem", vm->config.name, name);
@@ -175,10 +179,16 @@ enum hv_err checkpoint_create(struct vm *vm, const char *name, const struct stor
 
 static bool creating_step(struct creating *c, enum hv_err *e, char *text, size_t len)
 {
-    struct why why = { text, len };
-    *e = checkpoint_make_ready(&c->m, &why);
+    struct why to = { text, len }, *why = &to;
+    const struct vm *vm = vm_find(c->guest);
+    if (!vm || vm_state(vm) != VM_STOPPED)
+        *e = REFUSE(HV_E_BUSY, "%s was started or undefined meanwhile: there is no checkpoint", c->guest);
+    else
+        *e = creating_check(vm, why);
     if (!*e)
-        *e = saved_edit_step(&c->edit, &why);
+        *e = checkpoint_make_ready(&c->m, why);
+    if (!*e)
+        *e = saved_edit_step(&c->edit, why);
     return *e != HV_E_AGAIN;
 }
 

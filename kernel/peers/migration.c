@@ -15,6 +15,7 @@
 #include "kernel/host/page.h"
 #include "kernel/host/panic.h"
 #include "kernel/lib/log.h"
+#include "kernel/peers/save.h"
 #include "kernel/store/registry.h"
 #include "kernel/vm/vm_manage.h"
 
@@ -185,6 +186,8 @@ static enum hv_err job_may_start(const struct vm *vm, const struct move_options 
         return REFUSE(HV_E_REFUSED, "host %s allows no outgoing moves ([host] outgoing = no)", host_config->host.name);
     if (migration_is_moving(vm->config.name))
         return REFUSE(HV_E_BUSY, "%s is moving already", vm->config.name);
+    if (restore_is_active(vm->config.name))
+        return REFUSE(HV_E_BUSY, "%s is being restored: wait for that", vm->config.name);
     enum hv_err e = move_kind_of(vm, o, kind, why);
     if (e)
         return e;

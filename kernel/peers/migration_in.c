@@ -33,6 +33,7 @@
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/guest_console.h"
 #include "kernel/vm/guest_net.h"
+#include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_memory.h"
 #include "kernel/vm/vm_state.h"
@@ -138,6 +139,8 @@ static void offer_judge(const struct incoming *in, const struct mig_offer *offer
                        "right",
                        host_config->host.name, o->config.name, saved.group->vg.name, saved.lv->name,
                        saved.group->vg.name, saved.lv->name);
+    if (in->feed && o->stopped)
+        mig_reason_add(reasons, "what is in the volume is no saved guest");
     if (in->feed && strcmp(o->config.name, in->feed->guest) != 0)
         mig_reason_add(reasons, "what is in the volume is the guest %s", o->config.name);
     if (o->stopped && !registry_present())
@@ -207,6 +210,9 @@ static enum hv_err saved_volume_check(const struct incoming_feed *f, const struc
     const char *holder = e ? NULL : saved_disk_holder(lv);
     if (e)
         return e;
+    const char *owner = vm_disk_owner(c->vg, c->lv, f->guest);
+    if (owner)
+        return REFUSE(HV_E_BUSY, "its disk %s/%s is a disk of the guest %s", c->vg, c->lv, owner);
     if (holder && strcmp(holder, f->guest) != 0)
         return REFUSE(HV_E_BUSY, "its disk %s/%s is one of %s, which is saved as well", c->vg, c->lv, holder);
     return f->again || !f->disks[0] || saved_has_disk(f->disks, lv)

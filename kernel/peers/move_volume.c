@@ -146,19 +146,28 @@ static const struct lvm_lv *leaving_volume(const char *line, char group[LVM_NAME
     return g ? lvm_lv_by_uuid(&g->vg, uuid) : NULL;
 }
 
-/* Delete the volumes of an entry.  Only those that are being deleted stay in it: one that another guest has is not this
- * guest's any more. */
-static void leaving_begin(const char *name)
+/* The move has removed the guest's definition.  If there is one in the registry, the guest was defined here anew. */
+static bool defined_again(const char *guest)
+{
+    char entry[CONFIG_NAME_LEN + 4];
+    snprintf(entry, sizeof(entry), "vm/%s", guest);
+    return registry_get(entry, NULL) != NULL;
+}
+
+/* Delete the volumes of an entry.  Only those that are being deleted stay in it: one that another guest has, or this
+ * one again, is not what the move left behind any more. */
+static void leaving_begin(const char *name, bool after_boot)
 {
     char text[MOVE_LEAVING_MAX], guest[CONFIG_NAME_LEN], group[LVM_NAME_LEN];
     snprintf(text, sizeof(text), "%s", registry_get(name, NULL));
     snprintf(guest, sizeof(guest), "%.*s", (int)strcspn(text, "\n"), text);
+    const char *but = after_boot && defined_again(guest) ? NULL : guest;
     size_t n = strlen(guest) + 1; /* what stays of text */
     for (char *at = text + n, *next; n <= strlen(text) && *at; at = next) {
         size_t len = strcspn(at, "\n");
         next = at + len + (at[len] == '\n');
         const struct lvm_lv *lv = leaving_volume(at, group);
-        const char *owner = lv ? vm_disk_owner(group, lv->name, guest) : NULL;
+        const char *owner = lv ? vm_disk_owner(group, lv->name, but) : NULL;
         if (owner)
             log_warn("mig", "%s/%s stays: %s has it in its definition", group, lv->name, owner);
         if (!lv || owner)
@@ -177,7 +186,7 @@ bool move_volume_gone(const struct mig_id *id)
     char name[LEAVING_NAME];
     bool known = registry_get(leaving_name(name, id), NULL) != NULL;
     if (known)
-        leaving_begin(name);
+        leaving_begin(name, false);
     return known;
 }
 
@@ -190,7 +199,7 @@ static void leaving_look(bool begin)
         if (move_record_in_doubt(name + sizeof(LEAVING) - 1))
             continue;
         if (begin)
-            leaving_begin(name);
+            leaving_begin(name, true);
         const char *text = registry_get(name, NULL);
         bool some = false;
         for (const char *at = text ? strchr(text, '\n') : NULL; at; at = strchr(at + 1, '\n'))
@@ -211,6 +220,7 @@ static void tagged_judge(struct lvm_group *g, const struct lvm_lv *lv)
         move_volume_delete(g->vg.name, lv->uuid);
         break;
     case MOVE_FATE_NONE:
+        lvm_use_get(g, lv->uuid)->filling = true; /* for all that is known, it is not whole */
         log_warn("mig", "%s/%s was made for a guest that was arriving, and nothing is known of it: it is kept",
                  g->vg.name, lv->name);
         break;

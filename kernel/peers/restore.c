@@ -33,7 +33,7 @@ struct restore {
     enum restore_state state;
     char guest[CONFIG_NAME_LEN];
     char checkpoint[CONFIG_NAME_LEN]; /* "": vg/lv is a saved guest already */
-    bool reverting;                   /* DISKS: disks_reverted() follows */
+    bool reverting, stopped;          /* DISKS: disks_reverted() follows; the guest was stopped for that */
     char vg[LVM_NAME_LEN], lv[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
     enum saved_state was; /* of the volume; NONE: it says nothing of a guest */
     uint64_t bytes, since_us;
@@ -354,7 +354,8 @@ static void disks_reverted(void *ctx, enum hv_err e, const char *text)
     struct saved s = saved_find(r->guest);
     r->reverting = false;
     if (e) {
-        restore_over(r, e, text);
+        snprintf(outcome, sizeof(outcome), "%.300s%s", text, r->stopped ? "; the guest was stopped for it" : "");
+        restore_over(r, e, outcome);
     } else if (s.state == SAVED_WHOLE) {
         restore_source_set(r, &s);
         restore_load(r);
@@ -386,7 +387,8 @@ static void restore_go(struct restore *r)
         restore_over(r, e, vm ? text : "the guest was undefined meanwhile");
         return;
     }
-    if (vm_state(vm) != VM_STOPPED)
+    r->stopped = vm_state(vm) != VM_STOPPED;
+    if (r->stopped)
         log_warn("save", "%s: stopped, to be what it was at the checkpoint %s", r->guest, r->checkpoint);
     vm_stop(vm);
     r->state = RESTORE_DISKS;

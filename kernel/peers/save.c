@@ -162,6 +162,8 @@ static enum hv_err save_check(const struct vm *vm, struct why *why)
     const char *name = vm->config.name;
     if (vm->saving)
         return REFUSE(HV_E_BUSY, "%s is being saved already", name);
+    if (restore_is_active(name))
+        return REFUSE(HV_E_BUSY, "%s is being restored: wait for that", name);
     for (unsigned i = 0; i < vm->config.n_disks; i++)
         if (vm->disks.d[i].moving)
             return REFUSE(HV_E_BUSY, "the disk vd%c of %s is being moved: wait for that, or cancel it", 'a' + i, name);

@@ -172,6 +172,11 @@ enum hv_err start_request(struct vm *vm, enum start_how how, struct why *why)
     if (restore_goes_on(vm->config.name, &answer, &ticket))
         return REFUSE(HV_E_BUSY, "%s is being restored: wait for that", vm->config.name);
     struct saved saved = saved_find(vm->config.name);
+    if (saved.state == SAVED_WHOLE && lvm_lv_tag(saved.lv, CHECKPOINT_TAG))
+        return REFUSE(HV_E_BUSY,
+                      "%s was reverted to a checkpoint and has not run since: `vm restore %s` first; to start it anew "
+                      "instead, `vm checkpoint delete`",
+                      vm->config.name, vm->config.name);
     if (saved.state == SAVED_WHOLE)
         return REFUSE(HV_E_BUSY,
                       "%s is saved in %s/%s: `vm restore %s` lets it go on; to start it anew instead, drop that by "

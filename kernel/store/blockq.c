@@ -78,6 +78,8 @@ bool blockq_fill(struct blockq *q)
             slot_send(q, i);
         moved = true;
     }
+    if (q->first && !q->n_sent)
+        pcpu_kick_disks(); /* flushes that were done at once took all slots: no answer will bring the next turn */
     return moved;
 }
 

@@ -46,9 +46,9 @@ static uint64_t tag_time(const char *text)
 static void part_add(struct checkpoint *c, struct lvm_group *g, const struct lvm_lv *lv)
 {
     struct checkpoint of;
-    const struct lvm_lv *snap = lvm_snap_of(&g->vg, lv), *origin = snap ? lvm_lv_find(&g->vg, snap->snap.origin) : NULL;
     if (!tag_read(lv, CHECKPOINT_TAG, &of) || strcmp(of.guest, c->guest) != 0 || strcmp(of.name, c->name) != 0)
         return;
+    const struct lvm_lv *snap = lvm_snap_of(&g->vg, lv), *origin = snap ? lvm_lv_find(&g->vg, snap->snap.origin) : NULL;
     c->group = g;
     c->time_s = tag_time(lvm_lv_tag(lv, TAG_TIME));
     c->bytes += lv->extents * g->vg.extent_bytes;

@@ -382,6 +382,9 @@ static enum hv_err stores_open(struct revert *r, const struct checkpoint *c, str
 {
     enum hv_err e = HV_OK;
     for (unsigned i = 0; !e && i < c->n_disks; i++) {
+        const struct lvm_lv *origin = lvm_lv_find(&c->group->vg, lvm_snap_of(&c->group->vg, c->snap[i])->snap.origin);
+        if (!origin || !origin->linear || !c->snap[i]->linear)
+            return REFUSE(HV_E_UNSUPP, "%s/%s is no snapshot", c->group->vg.name, c->snap[i]->name);
         e = snapshot_open(c->group, c->snap[i], true, &r->s[i], why);
         r->n += !e;
     }

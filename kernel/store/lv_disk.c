@@ -137,8 +137,11 @@ static void piece_done(struct block_req *b, bool ok)
         slot_complete(s, DISK_ERROR);
     else if (b->op == BLOCK_FLUSH ? s->at >= l->group->vg.n_pvs : s->at >= s->r->len)
         slot_complete(s, DISK_OK);
-    else
+    else {
         piece_begin(s);
+        if (l->group->vg.n_pvs > 1)
+            pcpu_kick_disks(); /* this turn may be past the disk that has the next piece */
+    }
 }
 
 static void piece_submit(struct slot *s, struct blockdev *dev)

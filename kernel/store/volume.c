@@ -172,6 +172,9 @@ static enum hv_err size_take(struct volume_op *op, uint64_t bytes, struct why *w
 static enum hv_err create_begin(struct volume_op *op, uint64_t bytes, struct why *why)
 {
     struct lvm_group *g = op->group;
+    for (const struct volume_op *o = ops; o; o = o->next)
+        if (o->group == g && o->kind == VOLUME_CREATE && !strcmp(o->name, op->name))
+            return op_begin(op, REFUSE(HV_E_EXIST, "a volume %s/%s is being made already", g->vg.name, op->name));
     enum hv_err e = volume_name_own(g, op->name, why);
     if (!e)
         e = lvm_volume_name_check(&g->vg, op->name, why);

@@ -406,7 +406,7 @@ static void test_refused(void **s)
     refused(create("b"), HV_E_NOENT, "none");
     memcpy(here[1].config.disk[0].lv.lv, "own", 4);
     here[1].saving = true;
-    refused(create("b"), HV_E_BUSY, "is being saved or restored");
+    refused(create("b"), HV_E_BUSY, "is being saved: wait");
     here[1].saving = false;
     starting = START_ASKING;
     refused(create("b"), HV_E_BUSY, "is moving, or about to be started");
@@ -470,6 +470,11 @@ static void test_in_the_way(void **s)
     refused(ended(checkpoint_go_back(&here[1], "a", false, false, &watch, WHY(why))), HV_E_BUSY,
             "volumes are in use: stop what has them");
     stop();
+    good(checkpoint_create(&here[1], "c", &watch, WHY(why)));
+    atomic_store(&here[1].state, VM_RUNNING); /* before the commit */
+    refused(ended(HV_OK), HV_E_BUSY, "was started or undefined meanwhile");
+    assert_null(checkpoint_find("g1", "c").group);
+    stop();
     good(checkpoint_go_back(&here[1], "a", false, false, &watch, WHY(why)));
     while (!reverts || reverts->phase != REVERT_READ)
         turn();
@@ -481,7 +486,8 @@ static void test_in_the_way(void **s)
     while (!reverts || reverts->phase != REVERT_COPY)
         turn();
     refused(delete ("a"), HV_E_BUSY, "is being deleted or reverted to: wait for that");
-    refused(create("b"), HV_E_BUSY, "is being saved or restored");
+    refused(create("b"), HV_E_BUSY, "is being restored");
+    refused(save_request(&here[1], "vg0", "saved.g1", false, &watch, WHY(why)), HV_E_BUSY, "is being restored");
     assert_int_equal(volume_snapshot(g, "own", "x", &watch, WHY(why)), HV_E_BUSY);
     assert_non_null(strstr(why, "vg0/own is being reverted to a checkpoint: wait for that"));
     turns(3000);

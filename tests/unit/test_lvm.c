@@ -19,6 +19,7 @@
 #include "kernel/store/blockdev_impl.h"
 #include "kernel/store/lv_disk.c"
 #include "tests/fakes/page.h"
+#include "tests/fakes/service.h"
 #undef SLOTS
 #include "kernel/store/lvm.c" /* to begin again: a host scans once */
 
@@ -573,6 +574,24 @@ static void test_disk_data(void **state)
     d->ops->close(d);
 }
 
+/* A request goes on at another disk of the group, which this turn may have looked at before: it asks for the next. */
+static void test_disk_on_two(void **state)
+{
+    (void)state;
+    char why[200];
+    struct disk *d;
+    disk_add("two_disks_2", 16 * MIB);
+    disk_add("two_disks_1", 16 * MIB);
+    lvm_scan();
+    assert_int_equal(lv_disk_open("wrap", "two", &d, WHY(why)), HV_OK);
+    turns(d, 1);
+    assert_int_equal(begin(d, 0, DISK_READ, 0, 2 * BLOCK_LEN_MAX), DISK_PENDING);
+    fake_disks_wanted = 0;
+    turns(d, 4);
+    assert_true(got[0] == DISK_OK && fake_disks_wanted == 1);
+    d->ops->close(d);
+}
+
 /* Data that the controller moves itself: in long pieces, back and forth the same; what cannot be pinned is copied; each
  * page is given back, also by a disk that fails or is closed meanwhile. */
 static void test_disk_pages(void **state)
@@ -751,7 +770,8 @@ int main(void)
         cmocka_unit_test_teardown(test_wrong_headers, end), cmocka_unit_test_teardown(test_disk_data, end),
         cmocka_unit_test_teardown(test_snapshots, end),     cmocka_unit_test_teardown(test_disk_in_a_change, end),
         cmocka_unit_test_teardown(test_disk_errors, end),   cmocka_unit_test_teardown(test_one_writer, end),
-        cmocka_unit_test_teardown(test_disk_ranges, end),   cmocka_unit_test_teardown(test_disk_pages, end),
+        cmocka_unit_test_teardown(test_disk_ranges, end),   cmocka_unit_test_teardown(test_disk_on_two, end),
+        cmocka_unit_test_teardown(test_disk_pages, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -292,6 +292,16 @@ static void test_no_cache(void **state)
     d->ops->submit(d, &f);
     turns(d, 2);
     assert_true(n_good == 1 && !disk.n_flushes);
+    static struct block_req many[2 * BLOCKQ_MAX]; /* more than fit: nothing is sent that would bring the next turn */
+    for (unsigned i = 0; i < ARRAY_SIZE(many); i++) {
+        many[i] = (struct block_req){ .op = BLOCK_FLUSH, .quick = true, .done = done };
+        d->ops->submit(d, &many[i]);
+    }
+    fake_disks_wanted = n_good = 0;
+    (void)d->ops->poll(d);
+    assert_true(n_good && n_good < ARRAY_SIZE(many) && fake_disks_wanted == 1);
+    turns(d, 3);
+    assert_true(n_good == ARRAY_SIZE(many));
 }
 
 /* Where a controller says how it reads what is deallocated, or has neither operation. */

@@ -34,10 +34,11 @@ uint64_t clock_wall_ns(void) { return wall_s * 1000000000 + now * 1000; }
 
 const char *registry_group(void) { return NULL; } /* the only group */
 
+static const char *owned = "owned";
 const char *vm_disk_owner(const char *vg, const char *lv, const char *but)
 {
     (void)vg, (void)but;
-    return strcmp(lv, "owned") ? NULL : "g5";
+    return strcmp(lv, owned) ? NULL : "g5";
 }
 
 void block_unpins(const void *p, unsigned n)
@@ -650,6 +651,10 @@ static void test_disks(void **s)
     wait_done(volume_create(vg0(), "disk", 8 * MIB, &watch, said_why()));
     assert_int_equal(restore_it(false), HV_E_REFUSED);
     assert_non_null(strstr(said, "its disk vg0/disk is another volume than when it was saved"));
+    owned = "disk"; /* of another guest by now */
+    assert_int_equal(restore_it(true), HV_E_REFUSED);
+    assert_non_null(strstr(said, "its disk vg0/disk is a disk of the guest g5"));
+    owned = "owned";
     assert_int_equal(restore_it(true), HV_OK);
     assert_restored();
     atomic_store(&here[1].state, VM_RUNNING); /* two guests with one disk: the first that was saved has it */

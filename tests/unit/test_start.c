@@ -76,6 +76,7 @@ struct saved saved_find(const char *name)
 {
     return strcmp(name, "web") ? (struct saved){ .state = SAVED_NONE } : is_saved;
 }
+const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key) { return *key && *lv->tags ? lv->tags : NULL; }
 static bool is_restored;
 static enum mig_find restored_says;
 bool restore_goes_on(const char *name, enum mig_find *says, struct mig_id *ticket)
@@ -236,6 +237,10 @@ static void test_saved(void **s)
                                 "instead, drop that by `volume delete vg0/saved.web`"));
     assert_int_equal(start_find("web", NULL, "c", &ticket, WHY(why)), MIG_F_HERE);
     assert_string_equal(why, "saved");
+    static const struct lvm_lv part = { .name = "cp.web.a.mem", .tags = "godwit.checkpoint=web:a" };
+    is_saved.lv = &part;
+    assert_int_equal(start_request(&guest, START_FORCE, WHY(why)), HV_E_BUSY);
+    assert_non_null(strstr(why, "web was reverted to a checkpoint and has not run since: `vm restore web` first; to"));
     is_saved.state = SAVED_USED;
     assert_int_equal(start_find("web", NULL, "c", &ticket, WHY(why)), MIG_F_NONE);
     is_saved.state = SAVED_NONE;

@@ -269,7 +269,11 @@ static void test_volume_refusals(void **state)
 {
     (void)state;
     struct lvm_group *g = store_new(512);
-    good(ACT(volume_create(g, "web", 4 * MIB, &watch, WHY(why))));
+    is_done = false;
+    assert_int_equal(volume_create(g, "web", 4 * MIB, &watch, WHY(why)), HV_OK);
+    assert_int_equal(volume_create(g, "web", 4 * MIB, &watch, WHY(why)), HV_E_EXIST); /* the other is not there yet */
+    assert_non_null(strstr(why, "a volume godwit/web is being made already"));
+    good(finish(HV_OK));
     refused(ACT(volume_create(g, "web", 4 * MIB, &watch, WHY(why))), HV_E_EXIST, "has a volume named web already");
     refused(ACT(volume_create(g, "a b", 4 * MIB, &watch, WHY(why))), HV_E_INVAL, "is no name for a volume");
     refused(ACT(volume_create(g, "x", 0, &watch, WHY(why))), HV_E_INVAL, "a volume cannot have 0 bytes");
