@@ -838,7 +838,7 @@ def test_help_and_guesses():
         for name in (n for n in names if n.endswith(".c") and n != "console.c"):
             with open(os.path.join(folder, name), encoding="utf-8") as f:
                 text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
-            for command in re.findall(r"`((?:host|vm|migrate|migration) [a-z]+)", re.sub(r'"\s*\n\s*"', "", text)):
+            for command in re.findall(r"`((?:host|vm|migrate|migration) [a-z-]+)", re.sub(r'"\s*\n\s*"', "", text)):
                 assert command == "host cpuid" or any(f"{k} ".startswith(f"{command} ") for k in known), (name, command)
 
 
