@@ -151,6 +151,7 @@ def test_power_cuts_around_moves(own):
     # The answer is lost, and the source's power.  It cannot ask at first, so a move back waits.
     d.move_cut(lambda: b.wait_log("guest: runs here now", 60))
     d.lose_power(a, no_calls="a")
+    a.wait_log("guest -> b: this host went down before it knew")
     assert re.search(r"^guest +stopped .*in doubt", a.command("vm list"), re.M), a.command("vm list")
     assert "may be b's: this host went down before it knew" in a.command("vm start guest --force")
     back = b.migrate_start("guest", "a")
