@@ -451,8 +451,7 @@ static void saved_now(struct save *s)
     if (s->is_checkpoint)
         snprintf(result, sizeof(s->text),
                  "the checkpoint %s is there, %lu MiB of memory and %u volumes in %lu ms; the guest was stopped for "
-                 "%lu "
-                 "ms, and its disks waited for %lu ms",
+                 "%lu ms, and its disks waited for %lu ms",
                  s->cp.tag, DIV_ROUND_UP(s->rec.bytes, MIB), s->cp.n, us / 1000, (s->go_us - s->stop_us) / 1000,
                  (clock_us() - s->stop_us) / 1000);
     else

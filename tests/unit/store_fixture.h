@@ -13,11 +13,10 @@
 #include <cmocka.h>
 #include "kernel/host/clock.h"
 #include "kernel/host/random.h"
-#include "kernel/store/lvm.c" /* to begin again after a reset of the host */
-#include "kernel/store/lvm_commit.c"
 #include "net/sha256.h"
 #include "tests/fakes/page.h"
 #include "tests/fakes/power_cut.h"
+#include "tests/unit/groups_forget.h"
 
 static uint64_t now_us = 1000000, rng;
 static char why[256];
@@ -40,18 +39,6 @@ static inline void hash_of(const void *p, size_t n, char text[SHA256_TEXT_LEN])
     sha256_update(&s, p, n);
     sha256_out(&s, hash);
     sha256_text(hash, text);
-}
-
-static void groups_forget(void)
-{
-    for (struct lvm_change *c = commits; c; c = commits) { /* the power went within */
-        commits = c->next;
-        memory_put(c);
-    }
-    for (unsigned i = 0; i < LVM_VGS_MAX; i++) {
-        lvm_group_free(groups[i]);
-        groups[i] = NULL;
-    }
 }
 
 static void disk_add(void)

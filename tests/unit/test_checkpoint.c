@@ -26,10 +26,9 @@
 #include "kernel/peers/save.c"
 #include "kernel/store/checkpoint.c"
 #include "kernel/store/checkpoint_revert.c"
-#include "kernel/store/lvm.c" /* to begin again after a reset of the host */
-#include "kernel/store/lvm_commit.c"
 #include "kernel/store/snapshot_make.c"
 #include "tests/fakes/power_cut.h"
+#include "tests/unit/groups_forget.h"
 
 uint64_t clock_wall_ns(void) { return 1796038238ul * 1000000000 + now * 1000; }
 const char *registry_group(void) { return NULL; } /* the only group */
@@ -186,18 +185,6 @@ static bool volume_is(uint8_t first)
 }
 
 /* ---- the host ---- */
-
-static void groups_forget(void)
-{
-    for (struct lvm_change *c = commits; c; c = commits) { /* the power went within */
-        commits = c->next;
-        memory_put(c);
-    }
-    for (unsigned i = 0; i < LVM_VGS_MAX; i++) {
-        lvm_group_free(groups[i]);
-        groups[i] = NULL;
-    }
-}
 
 /* The host is gone: what it did comes to nothing, as its disk takes nothing any more. */
 static void host_off(void)

@@ -13,11 +13,10 @@
 #include <string.h>
 #include "kernel/host/clock.h"
 #include "kernel/host/random.h"
-#include "kernel/store/lvm.c" /* to begin again: a host scans once */
 #include "kernel/store/lvm_change.h"
-#include "kernel/store/lvm_commit.c"
 #include "tests/fakes/page.h"
 #include "tests/fakes/power_cut.h"
+#include "tests/unit/groups_forget.h"
 
 static uint64_t rng;
 
@@ -39,18 +38,6 @@ static struct power_disk *golden_add(const char *golden, uint64_t bytes, uint32_
     assert_true(fread(d->bytes, 1, bytes, in) > 4096);
     fclose(in);
     return d;
-}
-
-static void groups_forget(void)
-{
-    for (struct lvm_change *c = commits; c; c = commits) { /* the power went within */
-        commits = c->next;
-        memory_put(c);
-    }
-    for (unsigned i = 0; i < LVM_VGS_MAX; i++) {
-        lvm_group_free(groups[i]);
-        groups[i] = NULL;
-    }
 }
 
 static int end(void **state)
