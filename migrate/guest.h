@@ -116,8 +116,8 @@ void mig_reason_add(struct mig_reasons *r, const char *fmt, ...) __attribute__((
 /* Answer to FIND: where a guest is.  Anything but NONE: do not start it now. */
 enum mig_find {
     MIG_F_NONE,     /* not running here */
-    MIG_F_HERE,     /* runs here, or is kept stopped: by an operator, or in doubt after COMMIT */
-    MIG_F_ARRIVING, /* may run here soon */
+    MIG_F_HERE,     /* runs here, or is kept stopped by an operator */
+    MIG_F_ARRIVING, /* may run here soon: it arrives, or a move of it is after COMMIT or in doubt */
     MIG_F_WANTED,   /* this host is about to start it, too; the lower ticket goes first */
     MIG_F_LEFT,     /* moved to another host a moment ago: ask that one again */
     MIG_F_MAC       /* another guest here has its MAC address */

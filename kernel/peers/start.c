@@ -58,16 +58,17 @@ static enum mig_find start_find_name(const char *name, const char *asker, struct
     }
     if (!vm)
         return migration_left(name, asker, START_LEFT_US, &to) ? MIG_F_LEFT : MIG_F_NONE;
+    bool moving = migration_is_moving(name);
     switch (vm_state(vm)) {
     case VM_RUNNING:
-    case VM_PAUSED:
-        why_say(why, "%s%s", vm_state_name(vm_state(vm)), migration_is_moving(name) ? ", moving" : "");
-        return MIG_F_HERE;
+    case VM_PAUSED: /* while it moves, as COMMIT leaves it: soon it is known where it is */
+        why_say(why, "%s%s", vm_state_name(vm_state(vm)), moving ? ", moving" : "");
+        return moving && vm_state(vm) == VM_PAUSED ? MIG_F_ARRIVING : MIG_F_HERE;
     case VM_INCOMING: why_say(why, "arriving"); return MIG_F_ARRIVING;
     case VM_CRASHED:  /* never runs again */
     case VM_STOPPED:  break;
     }
-    if (migration_is_moving(name)) { /* cold, or in doubt since before a reboot: soon it is known where it is */
+    if (moving) { /* cold, or in doubt since before a reboot: soon it is known where it is */
         why_say(why, "stopped, and a move of it goes on or is in doubt");
         return MIG_F_ARRIVING;
     }

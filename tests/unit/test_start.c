@@ -448,6 +448,12 @@ static void test_what_others_hear(void **s)
     atomic_store(&guest.state, VM_RUNNING);
     assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_HERE);
     assert_string_equal(why, "running");
+    moves_cold = true; /* or not so cold: */
+    assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_HERE);
+    atomic_store(&guest.state, VM_PAUSED); /* b has it, lost its power, and asks before this host knows */
+    assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_ARRIVING);
+    moves_cold = false;
+    assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_HERE);
     atomic_store(&guest.state, VM_INCOMING);
     assert_int_equal(start_find("web", NULL, "b", &ticket, WHY(why)), MIG_F_ARRIVING);
     assert_int_equal(start_find("web", mac, "b", &ticket, WHY(why)), MIG_F_ARRIVING);
