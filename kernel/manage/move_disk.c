@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/host/clock.h"
+#include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
 #include "kernel/peers/migration.h"
 #include "kernel/store/checkpoint.h"
@@ -634,6 +635,7 @@ static bool move_leaving(struct disk_move *d)
         mirror_hold(d->m, true);
         if ((vm && !vm_disk_hold(vm, d->disk)) || !mirror_quiet(d->m))
             return false;
+        d->stats = mirror_stats(d->m);
         struct disk *disk = mirror_close(d->m, d->state == MOVE_LEAVING);
         d->m = NULL;
         if (vm)
@@ -657,8 +659,9 @@ static void move_sum_up(const struct disk_move *d, char *text, size_t len)
                      'a' + d->disk, d->guest, d->to_text, d->stats.copied / MIB, d->stats.zero / MIB, d->stats.rounds,
                      ms / 1000, ms % 1000 / 100);
     if (!d->cold)
-        n += snprintf(text + n, len - (size_t)n, "; its requests waited %lu.%lu ms at most for the exchange",
-                      d->pause_us / 1000, d->pause_us % 1000 / 100);
+        n += snprintf(text + n, len - (size_t)n,
+                      "; its requests waited %lu.%lu ms at most for the exchange, and took %lu.%lu ms at most",
+                      FMT_TENTHS(d->pause_us, 1000), FMT_TENTHS(d->stats.longest_us, 1000));
     snprintf(text + n, len - (size_t)n, "%s", d->after);
 }
 

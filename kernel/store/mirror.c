@@ -256,6 +256,8 @@ static void whole_begin(struct mirror *m, struct guest_req *q)
 static void req_finish(struct guest_req *q, enum disk_status s)
 {
     struct disk_req *orig = q->orig;
+    struct mirror *m = q->whole.m;
+    m->stats.longest_us = MAX(m->stats.longest_us, clock_us() - q->since_us);
     q->orig = NULL;
     orig->done(orig, s);
 }

@@ -30,6 +30,7 @@ struct mirror_stats { /* in bytes, but for rounds */
     uint64_t mirrored; /* of the guest's writes: went to both sides */
     uint64_t rate_of_late;
     unsigned rounds;
+    uint64_t longest_us; /* of the guest's requests: the time between submit() and done() */
 };
 
 /** Begin.  from: known, and nothing is pending.  Both are owned then, unless: HV_E_NOMEM; HV_E_UNSUPP: in memory. */

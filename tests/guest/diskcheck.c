@@ -5,7 +5,8 @@
  * usage: diskcheck DEVICE MIB [PER_S]   prints "DISK begun" when the first writes are flushed.  SIGTERM: flush,
  *                                    read everything back, print
  *     DISK ok writes=W reads=R flushes=F slowest_ms=M bad=0 sum=S holds=H          (or "DISK FAILED ...")
- * and end.  SIGUSR1: the same (H counts these), but pause instead of ending; continue at the next SIGUSR1.
+ * and end.  SIGUSR1: the same (H counts these), but pause instead of ending; continue at the next SIGUSR1.  SIGUSR2:
+ * print "DISK so far slowest_ms=M", of the requests since the last such line.
  *
  * PER_S: like a database, first write every block, then so many a second.  DEVICE may be a file of MIB.
  * Blocks of 16 KiB, picked at random, are written without the page cache; every 8 writes a flush.  Each sector of a
@@ -26,8 +27,8 @@
 enum { BLOCK = 16384, SECTOR = 512, FLUSH_EVERY = 8, READ_EVERY = 4, PIECE_BLOCKS = (1 << 20) / BLOCK };
 #define MARK 0x5444474b53494421ul
 
-static volatile sig_atomic_t stop, hold;
-static uint64_t *last, n_blocks, n_writes, n_reads, n_flushes, n_holds, n_bad, slowest_ns;
+static volatile sig_atomic_t stop, hold, tell;
+static uint64_t *last, n_blocks, n_writes, n_reads, n_flushes, n_holds, n_bad, slowest_ns, slowest_of_late_ns;
 static uint8_t *buf, *want;
 static int fd;
 
@@ -40,6 +41,11 @@ static void on_usr1(int sig)
 {
     (void)sig;
     hold = !hold;
+}
+static void on_usr2(int sig)
+{
+    (void)sig;
+    tell = 1;
 }
 
 static void fill(uint8_t *b, uint64_t block, uint64_t write)
@@ -127,6 +133,8 @@ static void timed(void (*request)(uint64_t block), uint64_t block)
     uint64_t took = clock_ns(CLOCK_MONOTONIC) - before;
     if (took > slowest_ns)
         slowest_ns = took;
+    if (took > slowest_of_late_ns)
+        slowest_of_late_ns = took;
 }
 
 static uint64_t random_next(void)
@@ -155,6 +163,11 @@ static void work(void)
     uint64_t b = random_next() % n_blocks;
     if (n_writes % READ_EVERY == 0 && last[b])
         timed(check, b);
+    if (tell) {
+        printf("DISK so far slowest_ms=%lu\n", slowest_of_late_ns / 1000000);
+        slowest_of_late_ns = 0;
+        tell = 0;
+    }
     if (!hold)
         return;
     n_holds++;
@@ -174,6 +187,7 @@ int diskcheck_main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGTERM, on_term);
     signal(SIGUSR1, on_usr1);
+    signal(SIGUSR2, on_usr2);
     last = calloc(n_blocks, sizeof(*last));
     buf = aligned_alloc(4096, PIECE_BLOCKS * BLOCK);
     want = aligned_alloc(4096, BLOCK);
