@@ -149,7 +149,7 @@ struct host_config {
     unsigned bandwidth_limit_mb; /* of all outgoing moves together, in 10^6 bytes per second; 0: no limit */
     unsigned downtime_limit_ms;  /* default 300 */
     unsigned max_jobs;           /* simultaneous outgoing moves, default 2; more wait */
-    unsigned max_storage_jobs;   /* the same for moves of disks within this host */
+    unsigned max_storage_jobs;   /* of these that copy volumes, and moves of disks within this host */
     enum dirty_mech dirty_mech;
     uint64_t guest_cpus; /* bit n: pCPU n may run guests; default all */
     bool verify;         /* hash all guest memory when the guest is stopped, and compare; lengthens the blackout */

@@ -97,6 +97,7 @@ static void put_job(struct json *o, const struct job *j)
     json_bool(o, "ended", migration_job_over(j));
     put_kind(o, &j->kind);
     json_num(o, "queue_position", migration_queue_position(j));
+    json_num(o, "storage_position", migration_storage_place(j));
     if (j->state == JOB_QUEUED && j->text[0])
         json_str(o, "waits_for", j->text);
     json_str(o, "phase", s->phase);

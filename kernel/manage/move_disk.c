@@ -29,6 +29,7 @@
 #include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
 #include "kernel/peers/migration.h"
+#include "kernel/peers/storage_turn.h"
 #include "kernel/store/checkpoint.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm_change.h"
@@ -65,7 +66,7 @@ enum move_state {
 };
 struct disk_move {
     enum move_state state;
-    unsigned number;     /* in the order of requests */
+    struct storage_turn turn;
     struct api_job *job; /* NULL: after a power cut */
     char guest[CONFIG_NAME_LEN];
     unsigned disk;
@@ -90,7 +91,6 @@ struct disk_move {
     char after[200]; /* about the old volume, for the end */
 };
 static struct disk_move moves[MOVES_MAX];
-static unsigned last_number;
 static uint64_t epoch; /* of the registry in which leftovers were looked for */
 
 static void move_to(struct disk_move *d, enum move_state s)
@@ -357,8 +357,8 @@ enum hv_err disk_move_begin(const char *guest, unsigned i, const struct disk_con
     if (!trial.job)
         return REFUSE(HV_E_BUSY, "too many jobs are running here: wait until some have ended");
     *d = trial;
-    d->number = ++last_number;
     *job = d->job;
+    storage_turn_wait(&d->turn);
     move_to(d, MOVE_QUEUED);
     return HV_OK;
 }
@@ -409,13 +409,8 @@ static enum hv_err move_prepare(struct disk_move *d, struct why *why)
 static bool move_queued(struct disk_move *d)
 {
     char why[320];
-    unsigned running = 0, before = 0;
-    for (const struct disk_move *o = moves; o < moves + MOVES_MAX; o++) {
-        running += o->state > MOVE_QUEUED && o->job;
-        before += o->state == MOVE_QUEUED && o->number < d->number;
-    }
-    if (!d->err && (before || running >= host_config->host.max_storage_jobs)) {
-        snprintf(why, sizeof(why), "waits, place %u in the queue", before + 1);
+    if (!d->err && !storage_turn_may(&d->turn, true)) {
+        snprintf(why, sizeof(why), "waits, place %u in the queue", storage_turn_place(&d->turn));
         job_say(d->job, why);
         return false;
     }
@@ -428,6 +423,7 @@ static bool move_queued(struct disk_move *d)
         return true;
     }
     job_say(d->job, "");
+    storage_turn_take(&d->turn);
     vm_disk_moving_set(vm_find(d->guest), d->disk, true);
     d->begun_us = clock_us();
     if (d->cold)
@@ -678,6 +674,7 @@ static void move_over(struct disk_move *d)
         job_end(d->job, d->err, text);
     else
         log_info("store", "%s; %s %s", d->why, d->to_text, d->after[0] ? "stays" : "is deleted");
+    storage_turn_end(&d->turn);
     *d = (struct disk_move){ 0 };
 }
 

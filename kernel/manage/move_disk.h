@@ -2,7 +2,7 @@
  * kernel/manage/move_disk.h - a guest's disk moves to another place of this host or its servers: to a volume, or to an
  * export of an NBD server.  Service pCPU only.
  *
- * Each is a job (jobs.h).  At most [host] max-storage-jobs run at once; others wait in the order of their requests.
+ * Each is a job (jobs.h), and waits for its turn (kernel/peers/storage_turn.h).
  * A guest that runs goes on with its disk, and never sees an error of the new one; a stopped one cannot be started
  * meanwhile.  docs/storage.md, "Moving a disk". */
 #ifndef GODWIT_KERNEL_MANAGE_MOVE_DISK_H

@@ -136,7 +136,7 @@ const struct openapi_schema openapi_schemas[] = {
     { "Moves", "migrations:[Move]" },
     { "Move", "id:n vm:s to:s asked_by:s state:queued|choosing|connecting|moving|in-doubt|moved|failed doubt?:s ended:b "
               "transfer_type:live|quick|paused|cold disk_transfer:none|shared|copied "
-              "queue_position:n waits_for?:s phase:s why_peer?:s route:s percent:n round:n age_us:n waited_us:n "
+              "queue_position:n storage_position:n waits_for?:s phase:s why_peer?:s route:s percent:n round:n age_us:n waited_us:n "
               "elapsed_us:n eta_us:n bytes_per_s:n dirty_pages_per_s:n remaining_bytes:n throttle_percent:n "
               "wire_bytes:n blackout_us:n disks?:MoveDisks error?:MoveError" },
     { "MoveDisks", "bytes:n done_bytes:n us:n written_bytes:n zero_bytes:n wire_bytes:n" },

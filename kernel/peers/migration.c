@@ -2,8 +2,9 @@
  * kernel/peers/migration.c - the list of moves away from this host (queued, active, ended), and the turn of every move.
  *
  * A job has one of MIGRATION_JOBS slots.  It keeps the slot after its end, with all figures, until no slot is free and
- * no older job has ended.  A queued job waits until [host] max-jobs permits its start, in the order of numbers; then
- * migration_out.c drives it.  A guest has at most one job that has not ended.
+ * no older job has ended.  A queued job waits until [host] max-jobs permits its start, in the order of numbers, and one
+ * whose volumes move along for its turn among all that copies disks (storage_turn.h).  Then migration_out.c drives it.
+ * A guest has at most one job that has not ended.
  *
  * Not here: what a job does (migration_out.c), arriving guests (migration_in.c), a job as text (migration_report.c),
  * evacuation and shutdown (evacuate.c). */
@@ -54,13 +55,14 @@ static unsigned jobs_under_way(void)
     return n;
 }
 
-/* The first of the queue that may start: one that waits for a busy peer holds up no other. */
-static struct outgoing *queue_head(void)
+/* The first of the queue that may start: one that waits for a busy peer, or for its turn to copy disks, holds up no
+ * other. */
+static struct outgoing *queue_head(bool room)
 {
     struct outgoing *head = NULL;
     for (unsigned i = 0; i < MIGRATION_JOBS; i++)
         if (outgoing[i].job.state == JOB_QUEUED && (!head || outgoing[i].job.number < head->job.number) &&
-            outgoing_may_start(&outgoing[i]))
+            outgoing_may_start(&outgoing[i], room))
             head = &outgoing[i];
     return head;
 }
@@ -73,11 +75,17 @@ unsigned migration_queue_position(const struct job *j)
     return j->state == JOB_QUEUED ? n : 0;
 }
 
+unsigned migration_storage_place(const struct job *j)
+{
+    return j->state == JOB_QUEUED ? storage_turn_place(&container_of(j, struct outgoing, job)->turn) : 0;
+}
+
 static bool queue_step(void)
 {
-    struct outgoing *head = queue_head();
+    bool room = jobs_under_way() < host_config->host.max_jobs;
+    struct outgoing *head = queue_head(room);
     ASSERT(!head || !head->m);
-    if (!head || jobs_under_way() >= host_config->host.max_jobs)
+    if (!head || !room)
         return false;
     outgoing_start(head);
     return true;
@@ -243,6 +251,8 @@ enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, con
     *out = &o->job;
     log_info("mig", "%s -> %s: job %u, for %s: %s, disks: %s", o->job.guest, o->job.peer, o->job.number, by,
              move_how_name(kind.how), move_disks_name(kind.disks));
+    if (kind.disks == MOVE_DISKS_COPIED)
+        storage_turn_wait(&o->turn);
     (void)queue_step();
     if (o->job.state == JOB_QUEUED)
         log_info("mig", "%s -> %s: job %u waits, %u go before it", o->job.guest, o->job.peer, o->job.number,

@@ -116,6 +116,8 @@ static inline bool migration_job_over(const struct job *j) { return j->state == 
 const char *migration_job_doubt(const struct job *j);
 /** Number of jobs ahead of this one in the queue; 0: it is next, or not queued. */
 unsigned migration_queue_position(const struct job *j);
+/** Its place among those that wait for their turn to copy disks (storage_turn.h), from 1 on; 0: it does not. */
+unsigned migration_storage_place(const struct job *j);
 /** Progress in one line; the whole report, line by line. */
 void migration_progress(const struct job *j, char *line, size_t len);
 void migration_report(const struct job *j, struct printer *out);

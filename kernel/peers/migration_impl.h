@@ -9,6 +9,7 @@
 #include "kernel/peers/migration.h"
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/rate.h"
+#include "kernel/peers/storage_turn.h"
 #include "kernel/store/saved.h"
 #include "kernel/vm/vm_knows.h"
 #include "migrate/mig.h"
@@ -25,6 +26,7 @@ struct outgoing {
     struct choice choice;
     struct dial dial;
     struct rate_limit rate;
+    struct storage_turn turn;            /* if its volumes move along */
     uint64_t stopped_allowance;          /* bytes that may exceed the rate limits once the guest is paused */
     struct stream *stream;               /* owned, or NULL; open */
     struct mig_tx *m;                    /* owned, or NULL */
@@ -42,11 +44,12 @@ struct outgoing {
 
 /** counts: incremented by ended jobs; borrowed for ever. */
 void outgoing_init(struct migration_counts *counts);
-/** May the queued job o start?  False: the peer that it needs is busy. */
-bool outgoing_may_start(const struct outgoing *o);
+/** May the queued job o start, if max-jobs has room for it?  False: it has not, or the peer that the job needs is busy,
+ *  or it waits for its turn to copy disks. */
+bool outgoing_may_start(struct outgoing *o, bool room);
 /** The job, which has guest, peer and times, was in doubt when this host went down.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err outgoing_recall_doubt(struct outgoing *o, const struct mig_id *id);
-/** The job leaves the queue: JOB_QUEUED to any other state. */
+/** The job leaves the queue: JOB_QUEUED to any other state.  One whose guest has got a volume meanwhile stays there. */
 void outgoing_start(struct outgoing *o);
 /** One turn of a job in any state.  True: there was progress. */
 bool outgoing_step(struct outgoing *o);

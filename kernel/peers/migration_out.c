@@ -358,10 +358,24 @@ static uint64_t busy_mask(void)
     return mask;
 }
 
-bool outgoing_may_start(const struct outgoing *o)
+bool outgoing_may_start(struct outgoing *o, bool room)
 {
     const struct peer_config *p = o->peer ? o->peer : o->waits_for;
-    return !p || !(busy_mask() & BIT64(peer_index(p)));
+    bool ready = room && (!p || !(busy_mask() & BIT64(peer_index(p))));
+    return o->turn.queued ? storage_turn_may(&o->turn, ready) : ready;
+}
+
+/* A job whose volumes move along has its turn.  False: it must wait for that. */
+static bool job_turn(struct outgoing *o)
+{
+    bool copies = o->job.kind.disks == MOVE_DISKS_COPIED, was_queued = o->turn.queued;
+    if (copies && was_queued)
+        storage_turn_take(&o->turn);
+    else if (copies)
+        storage_turn_wait(&o->turn);
+    else
+        storage_turn_end(&o->turn);
+    return !copies || was_queued;
 }
 
 /* The peer has no place now: the job goes back to the queue, and others may go first. */
@@ -375,6 +389,8 @@ static void job_wait(struct outgoing *o, const struct peer_config *p, const char
     if (text != j->text)
         snprintf(j->text, sizeof(j->text), "%s", text);
     o->waits_for = p;
+    if (o->turn.queued)
+        storage_turn_wait(&o->turn);
     j->state = JOB_QUEUED;
     j->started_us = j->connected_us = 0;
     j->stats.phase = "QUEUED";
@@ -456,6 +472,7 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
         return;
     if (o->peer && j->state == JOB_MOVING)
         peer_not_busy(o->peer);
+    storage_turn_end(&o->turn);
     counts->wire_bytes += j->wire_bytes;
     *(err ? &counts->failed : &counts->moved) += 1;
     mig_text_need(j->text, sizeof(j->text), err);
@@ -506,7 +523,7 @@ static void connecting_begin(struct outgoing *o)
 void outgoing_start(struct outgoing *o)
 {
     ASSERT(o->job.state == JOB_QUEUED);
-    if (!job_guest_ready(o))
+    if (!job_guest_ready(o) || !job_turn(o))
         return;
     o->job.started_us = clock_us();
     o->job.text[0] = 0;
@@ -675,6 +692,7 @@ static void moving_after_step(struct outgoing *o, struct mig_wait w)
                      o->job.guest, o->job.peer, mig_tx_text(o->m));
         o->n_doubts += o->n_doubts < 2;
         job_drop_stream(o);
+        storage_turn_end(&o->turn); /* it only waits now, perhaps for days */
         o->dial.n = 0;
         o->job.state = JOB_RECONNECTING; /* retry_us is kept: at once the first time, later rate-limited */
     }

@@ -14,8 +14,12 @@ void migration_progress(const struct job *j, char *line, size_t len)
 {
     const struct mig_stats *s = &j->stats;
     if (j->state == JOB_QUEUED) {
-        snprintf(line, len, "%s -> %s: QUEUED, %u before it%s%s", j->guest, j->peer, migration_queue_position(j),
-                 j->text[0] ? "; " : "", j->text);
+        char storage[40] = "";
+        unsigned place = migration_storage_place(j);
+        if (place)
+            snprintf(storage, sizeof(storage), "; queued (storage), place %u", place);
+        snprintf(line, len, "%s -> %s: QUEUED, %u before it%s%s%s", j->guest, j->peer, migration_queue_position(j),
+                 storage, j->text[0] ? "; " : "", j->text);
         return;
     }
     if (s->disks.total && !s->round) {

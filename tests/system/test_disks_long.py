@@ -115,7 +115,7 @@ def over(job):
 def waits(job):
     """Its place in the queue, or 0."""
     place = re.search(r"waits, place (\d+)", job.get("message", ""))
-    return int(place[1]) if place else job.get("queue_position", 0) + 1 if job["state"] == "queued" else 0
+    return int(place[1]) if place else job.get("storage_position") or 1 if job["state"] == "queued" else 0
 
 
 def copying(job):

@@ -4,7 +4,8 @@
  *
  * The store is real, its disk is power_cut.h's.  Guest g1 has the volume vg0/own, whose first chunks hold one number
  * each. */
-/* unit-sources: kernel/peers/migration.c kernel/peers/migration_out.c kernel/peers/migration_in.c
+/* unit-sources: kernel/peers/migration.c kernel/peers/storage_turn.c kernel/peers/migration_out.c
+ *   kernel/peers/migration_in.c
  *   kernel/peers/rate.c kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c
  *   kernel/peers/start_rule.c kernel/peers/kind.c kernel/peers/estimate.c kernel/config/config.c
  *   kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c migrate/tx.c

@@ -10,6 +10,7 @@
  *   kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c kernel/store/lvm_change.c
  *   kernel/store/block_zero.c kernel/vm/vm_disk.c kernel/vm/ram_image.c kernel/config/config.c
  *   kernel/config/config_keys.c kernel/config/config_write.c kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c
+ *   kernel/peers/storage_turn.c
  *   net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/power_cut.c tests/fakes/registry.c
  *   tests/fakes/service.c */
 /* unit-deps: bearssl */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_move_recorded.c - moves of hosts with a registry: nothing goes on before its record is durable. */
-/* unit-sources: kernel/peers/migration.c kernel/peers/kind.c kernel/peers/estimate.c
+/* unit-sources: kernel/peers/migration.c kernel/peers/storage_turn.c kernel/peers/kind.c kernel/peers/estimate.c
  *   kernel/peers/migration_out.c kernel/peers/migration_in.c
  *   kernel/peers/rate.c kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c

@@ -3,7 +3,8 @@
  *
  * Both ends are real, from the list of jobs to the engine and the places of the destination.  Streams are pairs of
  * queues in this process; guests have memory that was never touched.  And boot files travel with a guest. */
-/* unit-sources: kernel/peers/migration.c kernel/peers/kind.c kernel/peers/estimate.c
+/* unit-sources: kernel/peers/migration.c kernel/peers/storage_turn.c kernel/peers/kind.c kernel/peers/estimate.c
+ *   kernel/peers/migration_report.c kernel/lib/print.c
  *   kernel/peers/migration_out.c kernel/peers/migration_in.c
  *   kernel/peers/rate.c kernel/peers/stream_io.c kernel/peers/choose_best.c kernel/peers/move_options.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/json.c kernel/lib/text.c migrate/mig.c
@@ -89,6 +90,67 @@ static void test_two_hosts(void **s)
     run_until_moved(60 * 1000000ul);
     mixed_peers = false;
     assert_in_range(most_arriving, 1, 8);
+}
+
+/* Moves whose volumes move along wait for their turn, in one queue with moves of disks (`other`).  They hold up no
+ * others, and one that waits for something else holds up none of them. */
+static void test_storage_turns(void **s)
+{
+    struct storage_turn other = { 0 };
+    char line[200];
+    (void)s;
+    conf.host.max_storage_jobs = 2;
+    for (unsigned i = 0; i < 5; i++) {
+        here[i].config.n_disks = 1;
+        here[i].config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "vg0", "x" } };
+    }
+    storage_turn_wait(&other);
+    assert_true(storage_turn_may(&other, true));
+    storage_turn_take(&other);
+    request_all(&conf.peers[0]);
+    assert_int_equal(migration_storage_place(jobs[0]), 0); /* it has begun */
+    for (unsigned i = 1; i < 5; i++)
+        assert_int_equal(migration_storage_place(jobs[i]), i);
+    migration_progress(jobs[2], line, sizeof(line));
+    assert_non_null(strstr(line, "QUEUED, ") && strstr(line, "before it; queued (storage), place 2"));
+    assert_int_equal(migration_cancel("g2", "the test"), HV_OK);
+    assert_int_equal(migration_storage_place(jobs[3]), 2);
+    assert_int_equal(migration_request(&here[2], &conf.peers[0], &jobs[3]->options, "me", &jobs[2], WHY(line)), HV_OK);
+    assert_int_equal(migration_storage_place(jobs[2]), 4);
+    for (uint64_t end = now + 60 * 1000000ul; moved() < N_GUESTS; now += 1000) {
+        unsigned n = 0;
+        for (unsigned i = 0; i < 5; i++)
+            n += jobs[i]->started_us && !migration_job_over(jobs[i]);
+        assert_true(now < end && n <= (other.queued ? 1 : 2));
+        if (moved() == N_GUESTS - 2)
+            storage_turn_end(&other);
+        migration_step();
+    }
+    storage_turn_wait(&other);
+    assert_int_equal(storage_turn_place(&other), 1);
+    storage_turn_end(&other);
+    storage_turn_end(&other);
+}
+
+/* A guest gets a volume while its move waits: the move waits for its turn as well. */
+static void test_storage_turn_late(void **s)
+{
+    (void)s;
+    struct storage_turn other = { 0 };
+    conf.host.max_storage_jobs = conf.host.max_jobs = 1;
+    storage_turn_wait(&other);
+    storage_turn_take(&other);
+    request_all(&conf.peers[0]);
+    here[1].config.n_disks = 1;
+    here[1].config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "vg0", "x" } };
+    for (uint64_t end = now + 60 * 1000000ul; moved() < N_GUESTS - 1; now += 1000) {
+        assert_true(now < end);
+        migration_step();
+    }
+    assert_int_equal(migration_storage_place(jobs[1]), 1);
+    storage_turn_end(&other);
+    run_until_moved(60 * 1000000ul);
+    conf.host.max_jobs = 16;
 }
 
 /* An older destination closes what exceeds its limit; one that always does is given up, with a reason. */
@@ -466,6 +528,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_all_arrive, set_up),
+        cmocka_unit_test_setup(test_storage_turns, set_up),
+        cmocka_unit_test_setup(test_storage_turn_late, set_up),
         cmocka_unit_test_setup(test_all_arrive_auto, set_up),
         cmocka_unit_test_setup(test_two_hosts, set_up),
         cmocka_unit_test_setup(test_without_a_word, set_up),

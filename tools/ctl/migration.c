@@ -100,8 +100,12 @@ static void move_progress(const json_t *j, struct eta *eta)
     char line[640];
     uint64_t eta_us = eta_smooth(eta, get_num(j, "elapsed_us"), get_num(j, "eta_us"));
     if (!strcmp(get_str(j, "state"), "queued")) {
-        progress_show("%s -> %s waits, %lu before it", get_str(j, "vm"), get_str(j, "to"),
-                      get_num(j, "queue_position"));
+        uint64_t place = get_num(j, "storage_position");
+        if (place)
+            progress_show("%s -> %s: queued (storage), place %lu", get_str(j, "vm"), get_str(j, "to"), place);
+        else
+            progress_show("%s -> %s waits, %lu before it", get_str(j, "vm"), get_str(j, "to"),
+                          get_num(j, "queue_position"));
     } else if (in_doubt(j)) {
         progress_show("%s -> %s in doubt: %s", get_str(j, "vm"), get_str(j, "to"), get_str(j, "doubt"));
     } else {
@@ -339,8 +343,11 @@ static enum exit_code migration_list_row(struct host *h, json_t *v, void *all)
 
 static void migration_table_row(json_t *table, const json_t *v)
 {
-    char asked[24], age[24], s[24], ms[24], note[40] = "";
-    if (!strcmp(get_str(v, "state"), "queued"))
+    char asked[24], age[24], s[24], ms[24], note[48] = "";
+    uint64_t place = get_num(v, "storage_position");
+    if (place)
+        snprintf(note, sizeof(note), "queued (storage), place %lu", place);
+    else if (!strcmp(get_str(v, "state"), "queued"))
         snprintf(note, sizeof(note), "%lu before it", get_num(v, "queue_position"));
     table_row(table, "%s/%lu\t%s\t%s\t%s\t%lu%%\t%s\t%s\t%s s\t%s ms\t%s%s", get_str(v, "host"), get_num(v, "id"),
               get_str(v, "vm"), get_str(v, "to"), get_str(v, "state"), get_num(v, "percent"),
