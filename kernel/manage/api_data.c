@@ -79,10 +79,10 @@ static bool piece_end(struct data_sink *d, struct api_call *c)
 static bool whole_end(struct data_sink *d, struct api_call *c)
 {
     char text[256], sha256[SHA256_TEXT_LEN];
-    uint64_t bytes = import_at(d->import);
     if (!d->finishing)
         import_finish(d->import, d->base, NULL);
     d->finishing = true;
+    uint64_t bytes = import_bytes(d->import); /* import_result() forgets them */
     enum hv_err e = import_result(d->import, sha256, WHY(text));
     if (e == HV_E_AGAIN)
         return false;

@@ -246,6 +246,16 @@ def test_devices():
             out, err = a.ctl("vm", *words)
             assert out == "a: it is done\n" and ("no volume" in err) == (words[0] == "disk"), (out, err)
             assert [json.loads(body) for question, body in a.asked if question.startswith("POST")][-1] == asked
+        a.answers["GET /v1/vms/web"] = {
+            "name": "web", "state": "running", "modules": [], "cards": [{"mac": "02:47:57:00:00:09",
+                                                                        "addresses": ["10.7.0.9"]}],
+            "nics": [{"mac": "02:47:57:00:00:09", "spoof": True}],
+            "disks": [{"device": "vda", "disk": "lv:g/v", "read_only": False, "bytes": 4 * MIB},
+                      {"device": "vdb", "disk": "ram:2M", "read_only": True, "serial": "y"}]}
+        shown = a.ctl("vm", "show", "web")[0]
+        assert shown == ("name: web\nstate: running\naddresses of 02:47:57:00:00:09: 10.7.0.9\n"
+                         "card: 02:47:57:00:00:09, may send from any address\n"
+                         f"vda: lv:g/v, {4 * MIB} bytes\nvdb: ram:2M read-only serial=y\nhost: a\n"), shown
         a.ctl("vm", "disk", "detach", "web", "lv:g/v", code=2)
         a.ctl("vm", "nic", "detach", "web", "eth0/1", code=2)
 
@@ -304,6 +314,9 @@ def test_image_converted():
             assert made == [{"name": "v", "bytes": len(raw)}], made
             a.answers["GET /v1/jobs/3"] = {"state": "failed", "code": "HV_E_DIGEST", "message": "its SHA-256 differs"}
             assert "SHA-256 differs (HV_E_DIGEST)" in a.ctl("volume", "import", path, "g/v", code=1)[1]
+            with open(qcow2, "r+b") as f:
+                f.truncate(MIB)                                 # a download that broke off
+            assert "its end is missing" in a.ctl("volume", "import", qcow2, "g/v", code=3)[1]
             where, os.environ["PATH"] = os.environ["PATH"], folder
             try:
                 err = a.ctl("volume", "import", qcow2, "g/v", code=3)[1]
@@ -470,6 +483,9 @@ def test_definitions():
         out, err = a.ctl("vm", "define", web)
         assert out == "a: web is defined\n" and "warning: as things are now it would not start: no kernel" in err, err
         assert ("PUT /v1/vms/web", DEFINITION.decode("latin-1")) in a.asked
+        windows = b"\xef\xbb\xbf" + DEFINITION.replace(b"\n", b"\r\n")
+        a.ctl("vm", "define", a.file("x.conf", windows))
+        assert a.asked.count(("PUT /v1/vms/web", DEFINITION.decode("latin-1"))) == 2, a.asked
         assert a.ctl("vm", "show", "web", "--config")[0] == DEFINITION.decode()
         assert json.loads(a.ctl("--json", "vm", "show", "web", "--config")[0])["source"] == "registry"
         assert "no line [vm NAME]" in a.ctl("vm", "define", a.file("x.conf", b"memory = 64M\n"), code=2)[1]

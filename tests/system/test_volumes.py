@@ -74,6 +74,17 @@ def check_formats(clients):
         with open(back, "rb") as f:
             assert f.read(len(data)) == data, f"the volume is not what the {kind} image had in it"
         clients.ctl("volume", "delete", "vg0/foreign", "--yes")
+    return raw, data
+
+
+def check_one_request(host, clients, path, data):
+    """An image in one request, by curl."""
+    clients.ctl("volume", "create", "vg0/foreign", "4M")
+    for more in ((), ("-H", "Transfer-Encoding: chunked")):
+        put = clients.curl(host, "/v1/stores/vg0/volumes/foreign/data", "-XPUT", "-T", path, *more)
+        assert put[1] == 200 and json.loads(put[2]) == {"bytes": len(data),
+                                                        "sha256": hashlib.sha256(data).hexdigest()}, put
+    clients.ctl("volume", "delete", "vg0/foreign", "--yes")
 
 
 def check_files(host, clients):
@@ -120,6 +131,6 @@ def test_images_and_files(own):
     assert "read-only" in clients.ctl("volume", "import", path, "vg0/web", code=1)[1]
     job = json.loads(clients.curl(a, "/v1/jobs/2")[2])
     print(f"export: {job['bytes'] / job['elapsed_us']:.1f} MB/s")
-    check_formats(clients)
+    check_one_request(a, clients, *check_formats(clients))
     check_files(a, clients)
     link.close()

@@ -17,6 +17,17 @@
 
 /* ---- files ---- */
 
+/* Leave out what Windows' editors add: a byte order mark at the beginning, a CR before each LF. */
+static size_t text_normalize(char *text, size_t len)
+{
+    size_t from = len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0, to = 0;
+    for (; from < len; from++)
+        if (text[from] != '\r' || text[from + 1] != '\n')
+            text[to++] = text[from];
+    text[to] = 0;
+    return to;
+}
+
 /* Read all of f, at most TEXT_MAX bytes.  NULL: it cannot be read, or is longer; errno says which (EFBIG). */
 static char *stream_read(FILE *f, size_t *len)
 {
@@ -25,8 +36,10 @@ static char *stream_read(FILE *f, size_t *len)
         abort();
     *len = fread(text, 1, TEXT_MAX + 1, f);
     text[*len] = 0;
-    if (!ferror(f) && *len <= TEXT_MAX)
+    if (!ferror(f) && *len <= TEXT_MAX) {
+        *len = text_normalize(text, *len);
         return text;
+    }
     errno = ferror(f) ? errno : EFBIG;
     free(text);
     return NULL;

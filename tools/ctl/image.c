@@ -19,6 +19,9 @@
 #define SLOW_BYTES (64u << 20) /* what is larger takes time to read */
 #define DATA_MAX   (256 * (uint64_t)READ_BYTES)
 
+#define QEMU_IMG_CORRUPT 2   /* exit code of `qemu-img check` */
+#define QEMU_IMG_MISSING 127 /* it could not be run */
+
 static char buffer[READ_BYTES], zeroes[READ_BYTES];
 
 /* ---- format ---- */
@@ -66,23 +69,43 @@ static enum exit_code image_fail(struct image *i, const char *path, const char *
     return fail(EXIT_CONFIG, "%s: %s: %s", path, what, strerror(error));
 }
 
-/* Run qemu-img convert; its own messages go to standard error. */
-static enum exit_code convert(const char *path, const char *format, const char *to)
+/* Run `qemu-img verb`; to: NULL for check, whose messages are dropped.  *code: its exit code, -1 if a signal ended
+ * it. */
+static enum exit_code qemu_img(const char *verb, const char *format, const char *path, const char *to, int *code)
 {
     int status = 0;
     pid_t pid = fork();
     if (!pid) {
-        execlp("qemu-img", "qemu-img", "convert", "-f", format, "-O", "raw", path, to, (char *)NULL);
-        _exit(127);
+        if (!to && !freopen("/dev/null", "w", stderr))
+            _exit(1);
+        execlp("qemu-img", "qemu-img", verb, "-q", "-f", format, path, to, (char *)NULL); /* to raw, if not told else */
+        _exit(QEMU_IMG_MISSING);
     }
     if (pid < 0 || waitpid(pid, &status, 0) < 0)
         return fail(EXIT_CONFIG, "cannot run qemu-img: %s", strerror(errno));
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+    *code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return EXIT_GOOD;
+}
+
+/* Check the image and convert it: qemu-img converts a file of which the end is missing without a word, with zeroes
+ * instead; only its check tells. */
+static enum exit_code convert(const char *path, const char *format, const char *to)
+{
+    int code;
+    enum exit_code e = qemu_img("check", format, path, NULL, &code);
+    if (!e && code == QEMU_IMG_CORRUPT)
+        return fail(EXIT_CONFIG, "%s is a damaged %s image, or its end is missing: `qemu-img check` says what is wrong",
+                    path, format);
+    if (!e && code != QEMU_IMG_MISSING)
+        e = qemu_img("convert", format, path, to, &code);
+    if (e)
+        return e;
+    if (code == QEMU_IMG_MISSING)
         return fail(EXIT_CONFIG,
                     "%s is a %s image, and qemu-img, which would convert it, is not installed: install "
                     "qemu-utils, or convert it to raw elsewhere",
                     path, format);
-    return status ? fail(EXIT_CONFIG, "%s: qemu-img cannot convert this %s image", path, format) : EXIT_GOOD;
+    return code ? fail(EXIT_CONFIG, "%s: qemu-img cannot convert this %s image", path, format) : EXIT_GOOD;
 }
 
 /* Replace the open file by a raw copy of it. */

@@ -258,18 +258,30 @@ static void vm_print_texts(const char *key, const json_t *texts)
     printf("\n");
 }
 
-static void vm_print_card(const json_t *card)
+/* Print a member of one of the arrays "disks", "nics" (as configured) and "cards" (on the switch). */
+static void vm_print_device(const char *array, const json_t *device)
 {
     char key[64];
-    snprintf(key, sizeof(key), "addresses of %.20s", get_str(card, "mac"));
-    vm_print_texts(key, json_object_get(card, "addresses"));
+    const char *serial = get_str(device, "serial");
+    if (!strcmp(array, "disks")) {
+        printf("%s: %s%s%s%s", get_str(device, "device"), get_str(device, "disk"),
+               get_bool(device, "read_only") ? " read-only" : "", *serial ? " serial=" : "", serial);
+        if (get_num(device, "bytes"))
+            printf(", %lu bytes", get_num(device, "bytes"));
+        printf("\n");
+    } else if (!strcmp(array, "nics")) {
+        printf("card: %s%s\n", get_str(device, "mac"), get_bool(device, "spoof") ? ", may send from any address" : "");
+    } else if (!strcmp(array, "cards")) {
+        snprintf(key, sizeof(key), "addresses of %.20s", get_str(device, "mac"));
+        vm_print_texts(key, json_object_get(device, "addresses"));
+    }
 }
 
 /* Print an object as lines "key: value"; times in seconds. */
 static void vm_print(const json_t *o)
 {
     const char *key;
-    json_t *v, *card;
+    json_t *v, *device;
     size_t i;
     json_object_foreach((json_t *)o, key, v)
     {
@@ -282,7 +294,7 @@ static void vm_print(const json_t *o)
         else if (json_is_array(v) && json_is_string(json_array_get(v, 0)))
             vm_print_texts(key, v);
         else if (json_is_array(v))
-            json_array_foreach(v, i, card) vm_print_card(card);
+            json_array_foreach(v, i, device) vm_print_device(key, device);
         else if (json_is_boolean(v))
             printf("%s: %s\n", key, json_is_true(v) ? "yes" : "no");
     }
