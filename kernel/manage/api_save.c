@@ -94,14 +94,13 @@ static void put_checkpoint(struct json *j, const struct checkpoint *cp)
 
 void api_checkpoint_list(struct api_call *c)
 {
-    struct checkpoint cp;
     if (!vm_find(c->arg)) {
         api_fail(c, HV_E_NOENT, 0, "no guest is named \"%s\"", c->arg);
         return;
     }
     json_object(&c->out, NULL);
     json_array(&c->out, "checkpoints");
-    for (unsigned i = 0; cp = checkpoint_at(c->arg, i), cp.group; i++)
+    for (struct checkpoint cp = checkpoint_first(c->arg); cp.group; cp = checkpoint_next(c->arg, &cp))
         put_checkpoint(&c->out, &cp);
     json_end(&c->out);
     json_end(&c->out);

@@ -316,8 +316,7 @@ static void cmd_vm_restore(int argc, char **argv)
 
 static void checkpoints_print(const char *guest)
 {
-    struct checkpoint c;
-    for (unsigned i = 0; c = checkpoint_at(guest, i), c.group; i++)
+    for (struct checkpoint c = checkpoint_first(guest); c.group; c = checkpoint_next(guest, &c))
         print("%-24s %lu s since 1970, %s, %u volumes, %lu MiB in %s%s", c.name, c.time_s,
               c.memory ? "with memory" : "without memory", c.n_disks, c.bytes / MIB, c.group->vg.name,
               c.reverting ? ", being reverted to" : "");

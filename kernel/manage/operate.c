@@ -258,7 +258,7 @@ enum hv_err operate_undefine(const char *name, const char *by, struct why *why)
         return e;
     if (checkpoint_any(name))
         return REFUSE(HV_E_BUSY, "%s has checkpoints, such as %s: `vm checkpoint delete` them first", name,
-                      checkpoint_at(name, 0).name);
+                      checkpoint_first(name).name);
     operate_volumes(&vm->config, &volumes);
     e = vm_undefine(vm, why);
     if (e)

@@ -33,7 +33,7 @@ struct restore {
     enum restore_state state;
     char guest[CONFIG_NAME_LEN];
     char checkpoint[CONFIG_NAME_LEN]; /* "": vg/lv is a saved guest already */
-    bool reverting, stopped;          /* DISKS: disks_reverted() follows; the guest was stopped for that */
+    bool stopped;                     /* the guest was stopped for its disks */
     char vg[LVM_NAME_LEN], lv[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
     enum saved_state was; /* of the volume; NONE: it says nothing of a guest */
     uint64_t bytes, since_us;
@@ -352,7 +352,6 @@ static void disks_reverted(void *ctx, enum hv_err e, const char *text)
     struct restore *r = ctx;
     char outcome[sizeof(r->text)];
     struct saved s = saved_find(r->guest);
-    r->reverting = false;
     if (e) {
         snprintf(outcome, sizeof(outcome), "%.300s%s", text, r->stopped ? "; the guest was stopped for it" : "");
         restore_over(r, e, outcome);
@@ -387,16 +386,17 @@ static void restore_go(struct restore *r)
         restore_over(r, e, vm ? text : "the guest was undefined meanwhile");
         return;
     }
+    e = checkpoint_revert(r->guest, r->checkpoint, &(struct store_watch){ disks_progress, disks_reverted, r },
+                          WHY(text));
+    if (e) {
+        restore_over(r, e, text);
+        return;
+    }
     r->stopped = vm_state(vm) != VM_STOPPED;
     if (r->stopped)
         log_warn("save", "%s: stopped, to be what it was at the checkpoint %s", r->guest, r->checkpoint);
     vm_stop(vm);
     r->state = RESTORE_DISKS;
-    r->reverting = true;
-    e = checkpoint_revert(r->guest, r->checkpoint, &(struct store_watch){ disks_progress, disks_reverted, r },
-                          WHY(text));
-    if (e)
-        disks_reverted(r, e, text);
 }
 
 static void ask_over(struct restore *r, enum hv_err e, unsigned peer)

@@ -77,47 +77,29 @@ struct checkpoint checkpoint_find(const char *guest, const char *name)
     return c;
 }
 
-/* Is lv the first volume of its checkpoint in the group? */
-static bool part_is_first(const struct lvm_group *g, const struct lvm_lv *lv)
-{
-    const char *tag = lvm_lv_tag(lv, CHECKPOINT_TAG);
-    for (const struct lvm_lv *o = g->vg.lv; o < lv; o++) {
-        const char *other = lvm_lv_tag(o, CHECKPOINT_TAG);
-        if (other && !strcmp(other, tag))
-            return false;
-    }
-    return true;
-}
-
 /* Its place in the list: by time, then by name. */
 static bool is_before(const struct checkpoint *a, const struct checkpoint *b)
 {
     return a->time_s != b->time_s ? a->time_s < b->time_s : strcmp(a->name, b->name) < 0;
 }
 
-/* The first one behind `after` (group NULL: of all). */
-static struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *after)
+/* Each part has the time, so one look at each volume is enough. */
+struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *after)
 {
     struct checkpoint best = { .group = NULL }, c;
     for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++) {
         struct lvm_group *g = lvm_group_at(i);
         for (const struct lvm_lv *lv = g->vg.lv; !g->why_not[0] && lv < g->vg.lv + g->vg.n_lvs; lv++) {
-            if (!tag_read(lv, CHECKPOINT_TAG, &c) || strcmp(c.guest, guest) != 0 || !part_is_first(g, lv))
+            if (!tag_read(lv, CHECKPOINT_TAG, &c) || strcmp(c.guest, guest) != 0)
                 continue;
-            c = checkpoint_in(g, c.guest, c.name);
+            c.group = g;
+            c.time_s = tag_time(lvm_lv_tag(lv, TAG_TIME));
             if ((!after->group || is_before(after, &c)) && (!best.group || is_before(&c, &best)))
                 best = c;
         }
     }
-    return best;
-}
-
-struct checkpoint checkpoint_at(const char *guest, unsigned i)
-{
-    struct checkpoint c = { .group = NULL };
-    do
-        c = checkpoint_next(guest, &c);
-    while (c.group && i--);
+    c = best.group ? checkpoint_in(best.group, best.guest, best.name) : best;
+    c.time_s = best.time_s; /* so that a list goes on behind it, whatever the other parts say */
     return c;
 }
 
@@ -130,16 +112,24 @@ enum hv_err checkpoint_get(const char *guest, const char *name, struct checkpoin
     return HV_OK;
 }
 
-struct checkpoint checkpoint_interrupted(void)
+struct checkpoint checkpoint_interrupted(char after[CHECKPOINT_TAG_LEN])
 {
-    struct checkpoint c = { .group = NULL };
+    struct checkpoint best = { .group = NULL }, c;
+    char tag[CHECKPOINT_TAG_LEN], least[CHECKPOINT_TAG_LEN] = "";
     for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++) {
         struct lvm_group *g = lvm_group_at(i);
-        for (const struct lvm_lv *lv = g->vg.lv; !g->why_not[0] && lv < g->vg.lv + g->vg.n_lvs; lv++)
-            if (tag_read(lv, CHECKPOINT_TAG_REVERT, &c) && !checkpoint_is_busy(c.guest))
-                return checkpoint_in(g, c.guest, c.name);
+        for (const struct lvm_lv *lv = g->vg.lv; !g->why_not[0] && lv < g->vg.lv + g->vg.n_lvs; lv++) {
+            if (!tag_read(lv, CHECKPOINT_TAG_REVERT, &c))
+                continue;
+            tag_write(tag, c.guest, c.name);
+            if (strcmp(tag, after) <= 0 || (least[0] && strcmp(tag, least) >= 0))
+                continue;
+            best = checkpoint_in(g, c.guest, c.name);
+            memcpy(least, tag, sizeof(least));
+        }
     }
-    return (struct checkpoint){ .group = NULL };
+    memcpy(after, least, sizeof(least));
+    return best;
 }
 
 /* ---- make ---- */

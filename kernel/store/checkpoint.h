@@ -39,16 +39,22 @@ struct checkpoint {
     uint64_t time_s, bytes; /* when it was made; what it takes in its group */
     bool reverting;
 };
-/** The i-th checkpoint of the guest on this host, oldest first; group NULL: there are no more. */
-struct checkpoint checkpoint_at(const char *guest, unsigned i);
+/** The guest's next checkpoint on this host behind `after` (group NULL: of all), oldest first; group NULL: there are no
+ *  more. */
+struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *after);
+static inline struct checkpoint checkpoint_first(const char *guest)
+{
+    return checkpoint_next(guest, &(struct checkpoint){ .group = NULL });
+}
 struct checkpoint checkpoint_find(const char *guest, const char *name);
-static inline bool checkpoint_any(const char *guest) { return checkpoint_at(guest, 0).group; }
+static inline bool checkpoint_any(const char *guest) { return checkpoint_first(guest).group; }
 /** The same, and *why.  HV_E_NOENT. */
 HV_MUST_CHECK enum hv_err checkpoint_get(const char *guest, const char *name, struct checkpoint *out, struct why *why);
 /** Is one of the guest's checkpoints being deleted, or reverted to, by this host now? */
 bool checkpoint_is_busy(const char *guest);
-/** A checkpoint that is being reverted to, of whichever guest, and that nobody works on.  group NULL: none. */
-struct checkpoint checkpoint_interrupted(void);
+/** The next checkpoint that is being reverted to, of whichever guest, in the order of their tags: the first one behind
+ *  `after`, which becomes its tag; "": of all.  group NULL: none. */
+struct checkpoint checkpoint_interrupted(char after[CHECKPOINT_TAG_LEN]);
 /** Refuse what must not be done to a part of a checkpoint.  HV_E_REFUSED. */
 HV_MUST_CHECK static inline enum hv_err checkpoint_no_part(const struct lvm_lv *lv, struct why *why)
 {
@@ -88,8 +94,11 @@ void checkpoint_make_end(struct checkpoint_make *m);
 /** Delete it: watch->done() follows, not from within.  HV_E_NOENT; HV_E_BUSY: one of its parts is in use. */
 HV_MUST_CHECK enum hv_err checkpoint_delete(const char *guest, const char *name, const struct store_watch *watch,
                                             struct why *why);
-/** Make the guest's volumes what they were; watch->done() follows, not from within.  Nobody has them open.  An error:
- *  nothing has changed; or the revert is begun, the volumes stay closed to guests, and it may be called again. */
+/** Make the guest's volumes what they were; watch->done() follows, not from within.  The caller closes them next: an
+ *  error of the call is what can be known before that.  HV_E_NOENT, HV_E_BUSY, HV_E_UNSUPP.  HV_E_NOMEM: of the host,
+ *  or other snapshots may need more than the group has.  HV_E_INVAL: a snapshot cannot be read.
+ *  done() with an error: nothing has changed; or the revert is begun, the volumes stay closed to guests, and it may be
+ *  called again. */
 HV_MUST_CHECK enum hv_err checkpoint_revert(const char *guest, const char *name, const struct store_watch *watch,
                                             struct why *why);
 /** Part of the service loop.  True: there was progress. */

@@ -58,8 +58,9 @@ struct revert {
     char text[300];
     struct revert *next;
 };
-static struct revert *reverts; /* owned */
-static bool resumed;           /* what a power cut has interrupted is taken up */
+static struct revert *reverts;             /* owned */
+static bool resumed;                       /* all that a power cut has interrupted was taken up */
+static char resume_at[CHECKPOINT_TAG_LEN]; /* the last of these; "": none yet */
 
 bool checkpoint_is_reverted(const char *guest)
 {
@@ -137,12 +138,20 @@ static void revert_edit_begin(struct revert *r, enum revert_phase phase, saved_a
 
 /* ---- before the first change ---- */
 
+/* The i-th store as it was read, or as the guest's disk has it, which is open until the guest is stopped. */
+static const struct snapshot *store_known(const struct revert *r, unsigned i)
+{
+    const struct snapshot *s = r->s[i], *live = lv_disk_store(r->g, s->origin.uuid, s->cow.uuid);
+    return s->ready || s->why[0] || !live ? s : live;
+}
+
 /* Extents that the other snapshots of the i-th origin may take when it is written to. */
 static uint64_t others_need(const struct revert *r, unsigned i)
 {
     const struct lvm_vg *vg = &r->g->vg;
     const struct lvm_lv *origin = revert_origin(r, i);
-    uint64_t n = DIV_ROUND_UP((uint64_t)r->s[i]->n_entries * r->s[i]->chunk, vg->extent_bytes), need = 0;
+    const struct snapshot *s = store_known(r, i);
+    uint64_t n = DIV_ROUND_UP(MIN(s->n_entries + s->entered, s->n_chunks) * s->chunk, vg->extent_bytes), need = 0;
     uint32_t most = snapshot_extents_max(vg, r->s[i]->bytes, r->s[i]->chunk);
     for (const struct lvm_lv *lv = vg->lv; lv < vg->lv + vg->n_lvs; lv++) {
         const struct lvm_lv *cow = !strcmp(lv->snap.origin, origin->name) ? lvm_lv_find(vg, lv->snap.cow) : NULL;
@@ -150,6 +159,23 @@ static uint64_t others_need(const struct revert *r, unsigned i)
             need += MIN(n, most - cow->extents);
     }
     return need;
+}
+
+/* May the revert succeed, for all that is known of the stores? */
+static enum hv_err stores_check(const struct revert *r, struct why *why)
+{
+    uint64_t need = 0;
+    for (unsigned i = 0; i < r->n; i++) {
+        const char *bad = store_known(r, i)->why;
+        if (bad[0])
+            return REFUSE(HV_E_INVAL, "%s", bad);
+        need += others_need(r, i);
+    }
+    if (need > lvm_extents_free(r->g))
+        return REFUSE(HV_E_NOMEM,
+                      "the other checkpoints and snapshots may need %lu MiB more, which %s does not have: delete one",
+                      need * r->g->vg.extent_bytes / MIB, r->g->vg.name);
+    return HV_OK;
 }
 
 /* A stopped guest's last requests may be under way; the stores are read when nobody writes to them. */
@@ -170,28 +196,17 @@ static bool volumes_wait(struct revert *r)
 
 static bool stores_read(struct revert *r)
 {
-    uint64_t need = 0;
     char text[200];
-    for (unsigned i = 0; i < r->n; i++) {
-        if (r->s[i]->why[0]) {
-            revert_over(r, HV_E_INVAL, r->s[i]->why);
-            return true;
-        }
-        if (!r->s[i]->ready)
+    for (unsigned i = 0; i < r->n; i++)
+        if (!r->s[i]->ready && !r->s[i]->why[0])
             return false;
-    }
-    for (unsigned i = 0; i < r->n; i++) {
-        need += others_need(r, i);
+    enum hv_err e = stores_check(r, WHY(text));
+    for (unsigned i = 0; i < r->n; i++)
         r->total += (uint64_t)r->s[i]->n_entries * r->s[i]->chunk;
-    }
-    if (need > lvm_extents_free(r->g)) {
-        snprintf(text, sizeof(text),
-                 "the other checkpoints and snapshots may need %lu MiB more, which %s does not have: delete one",
-                 need * r->g->vg.extent_bytes / MIB, r->g->vg.name);
-        revert_over(r, HV_E_NOMEM, text);
-    } else {
+    if (e)
+        revert_over(r, e, text);
+    else
         revert_edit_begin(r, REVERT_MARK, mark_also);
-    }
     return true;
 }
 
@@ -413,6 +428,8 @@ enum hv_err checkpoint_revert(const char *guest, const char *name, const struct 
     for (unsigned i = 0; i < COPIES; i++)
         r->copy[i] = (struct copy){ .of = r, .buf = r->bufs + (size_t)i * BLOCK_LEN_MAX };
     e = stores_open(r, &c, why);
+    if (!e)
+        e = stores_check(r, why);
     if (e) {
         revert_free(r);
         return e;
@@ -429,16 +446,16 @@ static void resume_done(void *ctx, enum hv_err e, const char *text)
         log_error("store", "a revert that a power cut has interrupted could not be finished: %s", text);
     else
         log_info("store", "a revert that a power cut has interrupted is finished");
-    resumed = e != HV_OK; /* there may be more */
 }
 
+/* Take up the next one.  Each is tried once: the others do not wait for one that fails. */
 static void revert_resume(void)
 {
     static const struct store_watch watch = { .done = resume_done };
     char text[256];
-    struct checkpoint c = checkpoint_interrupted();
-    resumed = true;
-    if (!c.group)
+    struct checkpoint c = checkpoint_interrupted(resume_at);
+    resumed = !resume_at[0];
+    if (resumed)
         return;
     log_info("store", "the volumes of %s were being reverted to the checkpoint %s: that goes on", c.guest, c.name);
     enum hv_err e = checkpoint_revert(c.guest, c.name, &watch, WHY(text));

@@ -363,6 +363,14 @@ bool lv_disk_freeze(const struct lvm_group *g, const char *uuid, const char *cow
     return quiet;
 }
 
+const struct snapshot *lv_disk_store(const struct lvm_group *g, const char *uuid, const char *cow_uuid)
+{
+    for (struct lv_disk *l = open_disks; l; l = l->next)
+        if (l->group == g && !strcmp(l->use->uuid, uuid) && l->origin)
+            return snap_origin_store(l->origin, cow_uuid);
+    return NULL;
+}
+
 void lv_disk_step(void)
 {
     for (struct lv_disk *l = open_disks, *next; l; l = next) {

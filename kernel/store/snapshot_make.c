@@ -36,6 +36,8 @@ struct making {
     struct block_req b;
     struct block_writes writes;
     uint8_t *buf; /* owned, SNAP_CHUNK */
+    void *room;   /* owned, room_len: held for the origin's disk, until the change; NULL: no disk is open there */
+    size_t room_len;
     enum hv_err err;
     char why[200];
     struct making *next;
@@ -73,6 +75,35 @@ static void making_write(struct making *m, unsigned chunk)
 }
 _Static_assert(SNAP_CHUNK <= BLOCK_LEN_MAX && 2 * SNAP_CHUNK <= 128 * KIB, "one request; the smallest extent");
 
+/* ---- memory ---- */
+
+/* Hold memory for the snapshot, if its origin is in use: else the guest would have to wait for it.  Several of one
+ * instant hold theirs together. */
+static bool room_take(struct making *m, struct lvm_group *g, const struct lvm_lv *origin)
+{
+    if (!lvm_use_get(g, origin->uuid)->open)
+        return true;
+    m->room_len = snapshot_memory(origin->extents * g->vg.extent_bytes, SNAP_CHUNK) + MIB;
+    m->room = mem_alloc(m->room_len);
+    return m->room;
+}
+
+/* The origin's disk may take it. */
+static void room_give(struct making *m)
+{
+    mem_free(m->room, m->room_len);
+    m->room = NULL;
+}
+
+static void snap_making_free(struct making *m)
+{
+    if (!m)
+        return;
+    room_give(m);
+    mem_free(m->buf, SNAP_CHUNK);
+    mem_free(m, sizeof(*m));
+}
+
 /* ---- the change ---- */
 
 static void making_committed(void *ctx, enum hv_err e, const char *text)
@@ -108,6 +139,7 @@ static enum hv_err making_edit(struct making *m, struct lvm_change *c, struct lv
 {
     const struct lvm_lv *was = lvm_lv_by_uuid(&m->g->vg, m->origin);
     const struct lvm_lv *origin;
+    room_give(m);
     if (!was)
         return REFUSE(HV_E_NOENT, "the volume of which %s was to be a snapshot was deleted meanwhile", m->name);
     enum hv_err e = origin_find(m->g, was->name, &origin, why); /* it may be another one than when this began */
@@ -169,39 +201,27 @@ static void making_end(struct making *m)
     struct store_watch o = m->order;
     (void)lv_disk_hold(m->g, m->origin, false);
     lvm_unreserve(m->r);
-    mem_free(m->buf, SNAP_CHUNK);
     enum hv_err e = m->err;
     char outcome[320];
     snprintf(outcome, sizeof(outcome), "the volume %s/%s is there", m->g->vg.name, m->name);
     if (e)
         snprintf(outcome, sizeof(outcome), "%s", m->why);
-    mem_free(m, sizeof(*m));
+    snap_making_free(m);
     if (o.done)
         o.done(o.ctx, e, outcome);
 }
 
 /* ---- orders ---- */
 
-/* Will there be memory for the snapshot, if its origin is in use?  Else the guest would have to wait for it. */
-static bool snapshot_fits(struct lvm_group *g, const struct lvm_lv *origin)
-{
-    size_t len = snapshot_memory(origin->extents * g->vg.extent_bytes, SNAP_CHUNK) + MIB;
-    void *p = lvm_use_get(g, origin->uuid)->open ? mem_alloc(len) : g;
-    if (p != g)
-        mem_free(p, len);
-    return p;
-}
-
 /* one_in: of so many free extents its store may take one, to begin with. */
 static enum hv_err making_begin(struct lvm_group *g, const struct lvm_lv *origin, const char *name, unsigned one_in,
                                 const struct store_watch *o, struct why *why)
 {
     enum hv_err e = lvm_volume_name_check(&g->vg, name, why);
-    if (!e && !snapshot_fits(g, origin))
-        e = REFUSE(HV_E_NOMEM, "no memory to make the snapshot %s/%s", g->vg.name, name);
     struct making *m = e ? NULL : mem_alloc(sizeof(*m));
-    uint8_t *buf = m ? mem_alloc(SNAP_CHUNK) : NULL;
-    if (!e && !buf)
+    if (m)
+        m->buf = mem_alloc(SNAP_CHUNK);
+    if (!e && (!m || !m->buf || !room_take(m, g, origin)))
         e = REFUSE(HV_E_NOMEM, "no memory to make the snapshot %s/%s", g->vg.name, name);
     uint32_t most = snapshot_extents_max(&g->vg, origin->extents * g->vg.extent_bytes, SNAP_CHUNK);
     uint32_t least = (uint32_t)DIV_ROUND_UP(3 * SNAP_CHUNK, g->vg.extent_bytes);
@@ -209,13 +229,11 @@ static enum hv_err making_begin(struct lvm_group *g, const struct lvm_lv *origin
     if (!e)
         e = lvm_reserve(g, NULL, MAX(least, MIN(want, lvm_extents_free(g) / one_in)), &m->r, why);
     if (e) {
-        mem_free(m, sizeof(*m));
-        mem_free(buf, SNAP_CHUNK);
+        snap_making_free(m);
         return e;
     }
     m->g = g;
     m->order = *o;
-    m->buf = buf;
     snprintf(m->origin, sizeof(m->origin), "%s", origin->uuid);
     snprintf(m->name, sizeof(m->name), "%s", name);
     m->next = makings;

@@ -221,6 +221,12 @@ static struct snap_store *store_find(struct snap_origin *o, const char *cow_uuid
     return NULL;
 }
 
+const struct snapshot *snap_origin_store(struct snap_origin *o, const char *cow_uuid)
+{
+    const struct snap_store *t = store_find(o, cow_uuid);
+    return t ? t->s : NULL;
+}
+
 static enum hv_err store_add(struct snap_origin *o, const struct lvm_lv *cow, struct why *why)
 {
     struct snap_store *t = o->store;

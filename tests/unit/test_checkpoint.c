@@ -20,6 +20,8 @@
  *   tests/fakes/registry.c tests/fakes/window.c tests/fakes/power_cut.c tests/fakes/service.c */
 /* unit-deps: lz4 bearssl */
 #define MOVES_WITH_STORE
+#include <time.h>
+
 #include "tests/unit/moves_fixture.h"
 
 #include "kernel/peers/checkpoint.c"
@@ -205,6 +207,7 @@ static void host_on(void)
 {
     (void)set_up(NULL);
     leftovers_over = resumed = false;
+    resume_at[0] = '\0';
     leftover = (struct saved_edit){ .state = EDIT_NONE };
     lvm_scan();
     assert_non_null(lvm_group_find("vg0"));
@@ -348,9 +351,11 @@ static void test_two(void **s)
     numbers_write(50);
     atomic_store(&here[1].state, VM_RUNNING);
     good(create("second"));
-    assert_string_equal(checkpoint_at("g1", 0).name, "first");
-    assert_string_equal(checkpoint_at("g1", 1).name, "second");
-    assert_null(checkpoint_at("g1", 2).group);
+    struct checkpoint c = checkpoint_first("g1");
+    assert_string_equal(c.name, "first");
+    c = checkpoint_next("g1", &c);
+    assert_string_equal(c.name, "second");
+    assert_null(checkpoint_next("g1", &c).group);
     numbers_write(90);
     stop();
     good(revert("first", false));
@@ -496,6 +501,11 @@ static void test_no_room(void **s)
     numbers_write(50);
     stop();
     refused(revert("a", false), HV_E_NOMEM, "the other checkpoints and snapshots may need");
+    guest_open();
+    atomic_store(&here[1].state, VM_RUNNING);
+    refused(revert("a", true), HV_E_NOMEM, "the other checkpoints and snapshots may need"); /* it was not stopped */
+    assert_true(vm_state(&here[1]) == VM_RUNNING && numbers_are(50));
+    stop();
     good(delete ("b"));
     good(revert("a", false));
     assert_true(volume_is(10));
@@ -715,6 +725,81 @@ static void test_revert_fails(void **s)
     assert_true(closed);
 }
 
+/* Memory for two snapshots is held together: for one of them is too little. */
+static void test_memory_of_all(void **s)
+{
+    struct disk *second;
+    struct lvm_group *g = lvm_group_find("vg0");
+    (void)s;
+    good(ended(volume_create(g, "two", 2 * MIB, &watch, WHY(why))));
+    assert_int_equal(lv_disk_open("vg0", "two", &second, WHY(why)), HV_OK);
+    here[1].config.disk[1] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "vg0", "two" } };
+    here[1].config.n_disks = 2;
+    mem_scarce = snapshot_memory(2 * MIB, SNAP_CHUNK) + MIB;
+    mem_left = 1;
+    refused(create("a"), HV_E_NOMEM, "no memory to make the snapshot vg0/cp.g1.a.vdb");
+    turns(20);
+    assert_int_equal(mem_left, 1); /* given back */
+    mem_left = 2;
+    good(create("a"));
+    assert_int_equal(mem_left, 2);
+    mem_scarce = mem_left = 0;
+    second->ops->close(second);
+    turns(50);
+}
+
+/* A list of all that fit into a store is a matter of milliseconds, and ends whatever the parts say. */
+static void test_long_list(void **s)
+{
+    struct lvm_vg *v = vg();
+    unsigned n_lvs = v->n_lvs, n = 0;
+    (void)s;
+    for (; v->n_lvs < LVM_LVS_MAX; v->n_lvs++) {
+        struct lvm_lv *lv = &v->lv[v->n_lvs];
+        *lv = (struct lvm_lv){ .linear = true };
+        snprintf(lv->name, sizeof(lv->name), "cp.g1.x%u", v->n_lvs);
+        size_t at = (size_t)snprintf(lv->tags, sizeof(lv->tags), "godwit.checkpoint=g1:x%u", v->n_lvs / 2) + 1;
+        snprintf(lv->tags + at, sizeof(lv->tags) - at, "godwit.time=%u", v->n_lvs < 400 ? v->n_lvs / 4 : v->n_lvs);
+    }
+    clock_t begun = clock();
+    for (struct checkpoint c = checkpoint_first("g1"); c.group; c = checkpoint_next("g1", &c))
+        n++;
+    print_message("%u checkpoints: %lu ms\n", n, (clock() - begun) * 1000 / CLOCKS_PER_SEC);
+    assert_true(n >= 255 && n <= 512 && (clock() - begun) / CLOCKS_PER_SEC < 5);
+    v->n_lvs = n_lvs;
+}
+
+/* Of two reverts that a power cut has interrupted, one cannot go on: the other does. */
+static void test_two_interrupted(void **s)
+{
+    struct lvm_change *c;
+    struct lvm_group *g = lvm_group_find("vg0");
+    (void)s;
+    stop();
+    turns(50);
+    good(ended(volume_delete(g, "own", &watch, WHY(why))));
+    good(ended(volume_create(g, "lost", 2 * MIB, &watch, WHY(why))));
+    good(ended(volume_create(g, "own", 2 * MIB, &watch, WHY(why))));
+    good(lvm_change_begin(g, &c, WHY(why)));
+    good(lvm_change_tag(c, lvm_change_find(c, "lost"), CHECKPOINT_TAG_REVERT, "a0:none", WHY(why)));
+    lvm_change_commit(c, on_done, NULL);
+    good(ended(HV_OK));
+    guest_open();
+    numbers_write(10);
+    stop();
+    good(create("a"));
+    guest_open();
+    numbers_write(50);
+    stop();
+    good(checkpoint_go_back(&here[1], "a", false, false, &watch, WHY(why)));
+    while (!reverts || reverts->phase != REVERT_COPY)
+        turn();
+    power_fails(0);
+    assert_true(is_there("a") && !checkpoint_find("g1", "a").reverting);
+    atomic_store(&here[1].state, VM_STOPPED);
+    assert_true(volume_is(10));
+}
+
 /* After a power cut at any write of a deletion all of it is there, or nothing. */
 static void test_power_cut_delete(void **s)
 {
@@ -756,6 +841,9 @@ int main(void)
         T(test_power_cut_create),
         T(test_power_cut_revert),
         T(test_revert_fails),
+        T(test_memory_of_all),
+        T(test_long_list),
+        T(test_two_interrupted),
         T(test_power_cut_delete),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

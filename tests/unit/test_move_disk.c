@@ -59,10 +59,10 @@ bool vm_pause(struct vm *v)
 }
 void vm_resume(struct vm *v) { atomic_store(&v->state, VM_RUNNING); }
 static bool moving_away, saved, has_checkpoint;
-struct checkpoint checkpoint_at(const char *guest, unsigned i)
+struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *after)
 {
     (void)guest;
-    return (struct checkpoint){ .group = has_checkpoint && !i ? lvm_group_at(0) : NULL };
+    return (struct checkpoint){ .group = has_checkpoint && !after->group ? lvm_group_at(0) : NULL };
 }
 const struct job *migration_of(const char *guest)
 {

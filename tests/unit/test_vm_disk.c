@@ -105,10 +105,10 @@ enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why)
 }
 
 static bool has_checkpoint;
-struct checkpoint checkpoint_at(const char *guest, unsigned i)
+struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *after)
 {
     static struct lvm_group group;
-    struct checkpoint c = { .group = has_checkpoint && !i ? &group : NULL, .name = "cp1" };
+    struct checkpoint c = { .group = has_checkpoint && !after->group ? &group : NULL, .name = "cp1" };
     snprintf(c.guest, sizeof(c.guest), "%s", guest);
     return c;
 }
