@@ -88,7 +88,8 @@ struct mig_src_ops {
     void (*peer_has)(void *ctx, uint64_t parts);
     /** Disks that move along, at most MIG_DISKS_MAX; constant from describe() on.  0: the calls below are not made. */
     unsigned (*n_disks)(void *ctx);
-    /** Are they equal at both ends, and is each write made at both from now on?  Until then memory is not sent. */
+    /** Are they equal at both ends, and is each write made at both from now on?  Until then memory is not sent,
+     *  and if it becomes false again, the guest is not stopped. */
     bool (*disks_ready)(void *ctx, struct mig_disk_progress *p);
     /** Dequeue the next request; of a WRITE copy the data too.  False: there is none.  Not after quiesce(). */
     bool (*disk_next)(void *ctx, struct mig_disk_req *r, void *data);

@@ -7,8 +7,9 @@
  * receiver has memory for the data of just so many.
  *
  * Requests flow in three states.  In DISKS nothing else does: memory that is sent meanwhile would be dirty again.  In
- * PRECOPY and STOPPING those of a turn go before its pages, since the guest waits for its writes.  quiesce() ends them:
- * both ends are equal and flushed then, and the blackout has no part for disks.
+ * PRECOPY and STOPPING those of a turn go before its pages, since the guest waits for its writes.  After a
+ * silence of the link the ends may differ again, and the stop is put off until they do not.  quiesce() ends the
+ * requests: both ends are equal and flushed then, and the blackout has no part for disks.
  *
  * There is no answer that says that a request failed: a destination whose disk fails ends the job. */
 #include "migrate/tx_impl.h"
@@ -120,6 +121,12 @@ bool tx_disk_done(struct mig_tx *m, uint64_t number)
     m->progress_us = m->now;
     m->ops->disk_done(m->ctx, d->sent[i].disk, d->sent[i].tag);
     return true;
+}
+
+bool tx_disks_behind(struct mig_tx *m)
+{
+    struct mig_disk_progress p;
+    return m->disks.n && !m->ops->disks_ready(m->ctx, &p);
 }
 
 struct mig_wait tx_disks_wait(struct mig_tx *m, bool sent)

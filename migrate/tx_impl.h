@@ -113,6 +113,8 @@ void tx_disks_fini(struct mig_tx *m);
 bool tx_disks_send(struct mig_tx *m);
 /** One turn in DISKS; sent: tx_disks_send() of this turn. */
 struct mig_wait tx_disks_wait(struct mig_tx *m, bool sent);
+/** Do the ends differ again?  A stop would hold the guest's requests until they do not. */
+bool tx_disks_behind(struct mig_tx *m);
 /** DISKED.  False: there is no such request. */
 bool tx_disk_done(struct mig_tx *m, uint64_t number);
 /** Is this a state in which disks are written? */

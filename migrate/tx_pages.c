@@ -359,7 +359,11 @@ static struct mig_wait tx_round_decide(struct mig_tx *m)
     }
     switch (out.decision) {
     case MIG_GIVE_UP: return tx_give_up(m, out.estimate_us);
-    case MIG_STOP:    tx_clock_ask(m); return tx_wait(MIG_WAIT_INPUT);
+    case MIG_STOP:
+        if (tx_disks_behind(m))
+            break;
+        tx_clock_ask(m);
+        return tx_wait(MIG_WAIT_INPUT);
     case MIG_THROTTLE:
         m->st.throttle = out.throttle;
         m->ops->throttle(m->ctx, out.throttle);

@@ -108,7 +108,7 @@ static bool leave_disk_mirror(struct leave_disks *d, unsigned i)
     struct disk *from = k->mirrored ? NULL : leave_disk_from(d, k);
     if (!from)
         return k->mirrored;
-    struct mirror_opts o = { .rate = d->rate, .stall_us = PEER_DISK_STALL_US, .gone = leave_disk_gone, .ctx = k };
+    struct mirror_opts o = { .rate = d->rate, .gone = leave_disk_gone, .ctx = k };
     enum hv_err e = peer_disk_open(i, d->peer, &from->info, &k->peer);
     if (e)
         snprintf(d->trouble, sizeof(d->trouble), "no memory on this host to copy its disks");

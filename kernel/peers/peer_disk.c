@@ -5,8 +5,7 @@
  * answers does not matter: a mirror has no two writes under way that overlap, and flushes after its writes.  done() is
  * called from poll() alone.
  *
- * Pages may go before a request, and the link may be slow: PEER_DISK_STALL_US is for the mirror.  A destination that
- * makes no progress at all is the engine's business. */
+ * A destination that makes no progress at all is the engine's business; the mirror does not let the guest wait. */
 #include "kernel/peers/peer_disk.h"
 
 #include <stdio.h>

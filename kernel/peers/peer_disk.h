@@ -9,8 +9,6 @@
 #include "kernel/lib/err.h"
 #include "migrate/guest.h"
 
-#define PEER_DISK_STALL_US 10000000u /* stall_us of a mirror onto it */
-
 struct peer_disk;
 /** Disk `number` of the move, with the size and blocks of `like`.  *owner is set, and becomes NULL when the disk is
  *  closed.  HV_E_NOMEM. */

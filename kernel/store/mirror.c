@@ -2,7 +2,7 @@
  * kernel/store/mirror.c - see mirror.h.
  *
  *   OPENING --`to` is known and fits--> COPYING --few grains are left--> MIRRORING --mirror_commit()--> COMMITTED
- *      |                                   |                                |
+ *      |                                   |  ^------`to` is silent---------+
  *      +-----------------------------------+-------- an error --------------+--> FAILED
  *
  * A bitmap says which grains may differ.  A copy takes a grain's bit away, reads the grain from `from`, and writes it
@@ -18,9 +18,15 @@
  * writes keeps it from its turn.  Writes from before MIRRORING still set bits when they end.  A piece that fails at
  * `from` sets the bit as well, because what is there now is not known.
  *
+ * Silence.  If `to` answers nothing for MIRROR_SILENT_US, the guest no longer waits for it: back to COPYING.  Its
+ * writes under way there are `late`: each is answered once `from` has it.  They end some day, or `to` fails; before
+ * that the sides are not in sync, and nothing else is done to those bytes of `to`.  No copy begins during the
+ * silence.
+ *
  * DISCARD leaves data that is not defined.  In COPYING it is a write; later it is answered and not done, as it may be.
  *
- * In sync: no bit, no copy, no write from before MIRRORING, and `to` was flushed since.  FLUSH goes to both by then.
+ * In sync: no bit, no copy, no write that is late or from before MIRRORING, and `to` was flushed since.  FLUSH goes to
+ * both by then.
  *
  * done() only notes what has ended; poll() draws the consequences.  So nothing here is re-entered.
  *
@@ -66,7 +72,8 @@ struct guest_req {
 };
 struct piece {
     enum { PIECE_FREE, PIECE_CLAIMED, PIECE_READING, PIECE_WRITING } state;
-    struct guest_req *q; /* NULL: a copy */
+    struct guest_req *q; /* NULL: a copy, or late and answered */
+    bool late;           /* the guest does not wait for `to` */
     uint64_t offset, len;
     struct end from, to;
     uint8_t *buf; /* MIRROR_GRAIN bytes */
@@ -82,10 +89,13 @@ struct mirror {
     uint64_t *todo, *touched; /* owned; touched: grains of `to` that may hold something but zeroes */
     uint64_t cursor;          /* the next grain to look at */
     uint64_t round_todo;      /* n_todo when the round began */
+    unsigned n_rounds;        /* since COPYING began, of late */
     unsigned n_pending[2];    /* at `from`, at `to` */
     unsigned n_logged;        /* requests with `logged` */
+    unsigned n_late;          /* pieces with `late` */
     struct end flush;         /* of `to`, by the mirror itself */
     bool flushed;
+    bool silent;                /* `to` */
     uint64_t to_done_us;        /* when `to` last answered */
     uint64_t next_us;           /* with a rate: no copy begins before */
     uint64_t rate_us, rate_was; /* the last sample of stats.copied */
@@ -97,6 +107,7 @@ struct mirror {
 
 static struct mirror *mirror_of(struct disk *d) { return container_of(d, struct mirror, disk); }
 static bool to_both(const struct mirror *m) { return m->phase == MIRRORING || m->phase == COMMITTED; }
+static bool is_copying(const struct mirror *m) { return m->phase == COPYING || m->phase == MIRRORING; }
 static bool end_busy(const struct end *e) { return e->state == END_WAITING || e->state == END_PENDING; }
 static struct piece *copies(struct mirror *m) { return m->piece + PIECES; }
 static size_t bitmap_bytes(const struct mirror *m) { return (m->n_grains + 63) / 64 * 8; }
@@ -382,20 +393,38 @@ static bool split_begin(struct mirror *m, struct guest_req *q)
     return moved;
 }
 
-static void piece_settle(struct mirror *m, struct piece *p)
+/* `from` has it, and `to` if it is not late: that is the guest's answer. */
+static void piece_answer(struct mirror *m, struct piece *p)
 {
     struct guest_req *q = p->q;
-    enum disk_status s = p->from.status, to = p->to.state == END_DONE ? p->to.status : DISK_OK;
-    p->state = PIECE_FREE;
-    if (m->phase == MIRRORING && to != DISK_OK)
-        mirror_fail(m, "%s failed to write or flush what the guest wrote", m->to->name);
-    if (m->phase == MIRRORING && s != DISK_OK)
+    enum disk_status s = p->from.status;
+    if (m->phase != COMMITTED && s != DISK_OK)
         todo_set(m, p->offset, p->len);
-    if (m->phase == COMMITTED && s == DISK_OK)
-        s = to;
+    if (m->phase == COMMITTED && s == DISK_OK && p->to.state == END_DONE)
+        s = p->to.status;
     if (q->status == DISK_OK)
         q->status = s;
     q->n_pieces--;
+    p->q = NULL;
+}
+
+static bool piece_settle(struct mirror *m, struct piece *p)
+{
+    bool moved = false;
+    if (p->state == PIECE_FREE || end_busy(&p->from))
+        return false;
+    if (p->q && (p->late || !end_busy(&p->to))) {
+        piece_answer(m, p);
+        moved = true;
+    }
+    if (end_busy(&p->to))
+        return moved;
+    p->state = PIECE_FREE;
+    m->n_late -= p->late;
+    p->late = false;
+    if (is_copying(m) && p->to.state == END_DONE && p->to.status != DISK_OK)
+        mirror_fail(m, "%s failed to write or flush what the guest wrote", m->to->name);
+    return true;
 }
 
 /* ---- the guest's requests ---- */
@@ -420,9 +449,11 @@ static bool reqs_step(struct mirror *m)
 {
     bool moved = false;
     for (struct guest_req *q = m->req; q < m->req + REQS; q++) {
+        if (q->orig && q->how == REQ_SPLIT && !to_both(m) && !q->begun && !q->n_pieces)
+            q->how = REQ_NEW; /* all of it goes to `from` once more: it need not wait for pieces nor copies */
         if (q->orig && q->how == REQ_NEW)
             moved |= req_begin(m, q);
-        if (q->orig && q->how == REQ_SPLIT)
+        if (q->orig && q->how == REQ_SPLIT && to_both(m))
             moved |= split_begin(m, q);
     }
     return moved;
@@ -447,10 +478,7 @@ static bool settle(struct mirror *m)
 {
     bool moved = false;
     for (struct piece *p = m->piece; p < copies(m); p++)
-        if (p->state != PIECE_FREE && !end_busy(&p->from) && !end_busy(&p->to)) {
-            piece_settle(m, p);
-            moved = true;
-        }
+        moved |= piece_settle(m, p);
     for (struct guest_req *q = m->req; q < m->req + REQS; q++) {
         if (q->orig && q->how == REQ_WHOLE)
             moved |= whole_settle(m, q);
@@ -462,13 +490,15 @@ static bool settle(struct mirror *m)
 
 /* ---- copies ---- */
 
-static bool copies_active(const struct mirror *m)
+static bool pieces_active(const struct mirror *m, unsigned first)
 {
-    for (const struct piece *p = m->piece + PIECES; p < m->piece + PIECES + COPIES; p++)
+    for (const struct piece *p = m->piece + first; p < m->piece + PIECES + COPIES; p++)
         if (p->state != PIECE_FREE)
             return true;
     return false;
 }
+
+static bool copies_active(const struct mirror *m) { return pieces_active(m, PIECES); }
 
 /* The next grain to copy; n_grains: none in this round. */
 static uint64_t todo_next(struct mirror *m)
@@ -493,7 +523,7 @@ static uint64_t todo_next(struct mirror *m)
 static bool may_copy(const struct mirror *m)
 {
     bool some = m->phase == COPYING || (m->phase == MIRRORING && m->n_todo);
-    return some && !m->held && !end_busy(&m->flush) && (!m->opts.rate || clock_us() >= m->next_us);
+    return some && !m->held && !m->silent && !end_busy(&m->flush) && (!m->opts.rate || clock_us() >= m->next_us);
 }
 
 static void rate_take(struct mirror *m, uint64_t bytes)
@@ -507,8 +537,9 @@ static void rate_take(struct mirror *m, uint64_t bytes)
 static void mirror_round_end(struct mirror *m)
 {
     m->stats.rounds++;
+    m->n_rounds++;
     m->cursor = 0;
-    if (m->phase == COPYING && (m->n_todo <= FEW || m->n_todo > m->round_todo / 2 || m->stats.rounds >= ROUNDS_MAX))
+    if (m->phase == COPYING && (m->n_todo <= FEW || m->n_todo > m->round_todo / 2 || m->n_rounds >= ROUNDS_MAX))
         m->phase = MIRRORING;
     m->round_todo = m->n_todo;
 }
@@ -598,7 +629,7 @@ static bool mirror_copy_step(struct mirror *m, struct piece *p)
 
 static bool all_copied(const struct mirror *m)
 {
-    return m->phase == MIRRORING && !m->n_todo && !m->n_logged && !copies_active(m);
+    return m->phase == MIRRORING && !m->n_todo && !m->n_logged && !m->n_late && !copies_active(m);
 }
 
 /* Flush `to` once all is copied. */
@@ -607,7 +638,7 @@ static bool mirror_flush_step(struct mirror *m)
     if (m->flush.state == END_DONE) {
         m->flush.state = END_IDLE;
         m->flushed = m->flush.status == DISK_OK && all_copied(m);
-        if (m->flush.status != DISK_OK && m->phase == MIRRORING)
+        if (m->flush.status != DISK_OK && is_copying(m))
             mirror_fail(m, "%s cannot flush what was copied", m->to->name);
         return true;
     }
@@ -638,11 +669,27 @@ static void mirror_opening_step(struct mirror *m)
         mirror_fail(m, "%s cannot flush, which the guest's disk can", m->to->name);
 }
 
-/* Once the guest waits for `to`, it may not be slow to answer. */
-static void stall_check(struct mirror *m)
+static void mirror_fall_back(struct mirror *m)
 {
-    if (m->phase == MIRRORING && m->n_pending[true] && clock_us() - m->to_done_us > m->opts.stall_us)
-        mirror_fail(m, "%s has not answered for %lu s%s%s", m->to->name, m->opts.stall_us / 1000000,
+    m->phase = COPYING;
+    m->n_rounds = 0;
+    m->cursor = 0;
+    m->round_todo = m->n_todo;
+    for (struct piece *p = m->piece; p < copies(m); p++) {
+        bool late = p->state != PIECE_FREE && !p->late && end_busy(&p->to);
+        m->n_late += late;
+        p->late |= late;
+    }
+}
+
+static void silence_check(struct mirror *m)
+{
+    uint64_t us = m->n_pending[true] ? clock_us() - m->to_done_us : 0;
+    m->silent = us > MIRROR_SILENT_US;
+    if (m->silent && m->phase == MIRRORING)
+        mirror_fall_back(m);
+    if (us > MIRROR_STALL_US && m->phase == COPYING && m->stats.rounds)
+        mirror_fail(m, "%s has not answered for %u s%s%s", m->to->name, MIRROR_STALL_US / 1000000,
                     m->to->lost_us ? ": " : "", m->to->lost_us ? m->to->why : "");
 }
 
@@ -697,7 +744,7 @@ static bool mirror_poll(struct disk *d)
     bool moved = false;
     if (m->phase == OPENING)
         mirror_opening_step(m);
-    stall_check(m);
+    silence_check(m);
     if (m->phase == FAILED && m->to)
         to_drop(m);
     moved |= reqs_step(m);
@@ -761,8 +808,6 @@ enum hv_err mirror_open(struct disk *from, struct disk *to, const struct mirror_
     if (!m)
         return REFUSE(HV_E_NOMEM, "no memory to copy the disk %s", from->name);
     *m = (struct mirror){ .from = from, .to = to, .opts = *o, .rate_us = clock_us() };
-    if (!o->stall_us)
-        m->opts.stall_us = MIRROR_STALL_US;
     m->n_grains = (from->info.bytes + MIRROR_GRAIN - 1) / MIRROR_GRAIN;
     m->todo = mem_alloc(bitmap_bytes(m));
     m->touched = mem_alloc(bitmap_bytes(m));
@@ -823,7 +868,7 @@ bool mirror_quiet(const struct mirror *m)
     for (const struct guest_req *q = m->req; q < m->req + REQS; q++)
         if (q->orig)
             return false;
-    return !copies_active(m) && !end_busy(&m->flush) && !(m->phase == FAILED && m->to);
+    return !pieces_active(m, 0) && !end_busy(&m->flush) && !(m->phase == FAILED && m->to);
 }
 
 struct mirror_stats mirror_stats(const struct mirror *m)

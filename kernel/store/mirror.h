@@ -11,14 +11,14 @@
 #include "kernel/lib/err.h"
 #include "kernel/lib/why.h"
 
-#define MIRROR_GRAIN    65536u   /* bytes; what is copied is known by grains */
-#define MIRROR_STALL_US 3000000u /* once writes go to both sides, `to` has failed if it does not answer for so long */
+#define MIRROR_GRAIN     65536u    /* bytes; what is copied is known by grains */
+#define MIRROR_SILENT_US 500000u   /* the guest waits so long for a `to` that answers nothing */
+#define MIRROR_STALL_US  30000000u /* and after the first round, it has failed then */
 
 struct mirror;
 struct mirror_opts {
-    uint64_t rate;     /* bytes per second that the copy may read from `from`; 0: no limit */
-    bool to_is_zero;   /* all of `to` reads as zeroes: what is zero is not written there */
-    uint64_t stall_us; /* instead of MIRROR_STALL_US; 0: that */
+    uint64_t rate;   /* bytes per second that the copy may read from `from`; 0: no limit */
+    bool to_is_zero; /* all of `to` reads as zeroes: what is zero is not written there */
     /* mirror_disk() was closed, and with it both disks: m is no more; or NULL */
     void (*gone)(void *ctx);
     void *ctx;
@@ -38,7 +38,7 @@ HV_MUST_CHECK enum hv_err mirror_open(struct disk *from, struct disk *to, const 
                                       struct mirror **out, struct why *why);
 struct disk *mirror_disk(struct mirror *m); /* for the guest; its close() closes both sides, and frees m */
 /** Are both sides equal and flushed, and does each write go to both before it is answered?  It can become false again:
- *  a write that fails at `from` leaves a difference, which is copied. */
+ *  a write that fails at `from`, or that `to` leaves unanswered, leaves a difference, which is copied. */
 bool mirror_in_sync(const struct mirror *m);
 /** Has `to` failed, or `from` where it was read?  The guest runs on with `from` alone.  why: may be NULL. */
 bool mirror_failed(const struct mirror *m, struct why *why);

@@ -387,6 +387,8 @@ static unsigned src_n_disks(void *c) { return ((struct fake_guest *)c)->disks.n;
 static bool src_disks_ready(void *c, struct mig_disk_progress *p)
 {
     struct fake_disks *d = &((struct fake_guest *)c)->disks;
+    if (d->in_sync && d->behind)
+        return !d->behind--;
     d->in_sync |= disks_left(d) <= IN_SYNC_LEFT;
     *p = (struct mig_disk_progress){ d->n * d->bytes, d->in_sync ? d->n * d->bytes : 0 };
     return d->in_sync;

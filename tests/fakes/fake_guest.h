@@ -19,7 +19,8 @@ struct fake_disks {
     bool todo[MIG_DISKS_MAX][FAKE_GRAINS], busy[MIG_DISKS_MAX][FAKE_GRAINS];
     unsigned pending, flushes, n_flushed; /* source: requests on the way, flushes to come, and done */
     bool in_sync, held;
-    unsigned stuck; /* source: so many turns without a request */
+    unsigned stuck;  /* source: so many turns without a request */
+    unsigned behind; /* source: once in sync, it is not so for so many questions */
     struct {
         struct mig_disk_req r;
         const void *data;

@@ -39,6 +39,21 @@ static void test_moves(void **s)
     }
 }
 
+/* A silence of the link let the ends differ again: the guest is stopped when they no longer do. */
+static void test_behind(void **s)
+{
+    (void)s;
+    struct world w;
+    struct mig_stats st;
+    disks_init(&w, 4, 2);
+    w.a.disks.behind = 7;
+    run(&w);
+    assert_moved(&w);
+    mig_tx_stats(w.tx, &st);
+    assert_true(w.a.disks.behind == 0 && st.round >= 8);
+    world_fini(&w);
+}
+
 /* Zeroes cost nothing on the wire, and what repeats little. */
 static void test_sparse(void **s)
 {
@@ -354,19 +369,13 @@ static void test_hostile_destination(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_moves),
-        cmocka_unit_test(test_sparse),
-        cmocka_unit_test(test_pages_yield),
-        cmocka_unit_test(test_mutant),
-        cmocka_unit_test(test_disk_fails),
-        cmocka_unit_test(test_cuts),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_stuck),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_hostile_source),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_window),
-        cmocka_unit_test(test_hostile_destination),
+        cmocka_unit_test(test_moves),          cmocka_unit_test(test_behind),
+        cmocka_unit_test(test_sparse),         cmocka_unit_test(test_pages_yield),
+        cmocka_unit_test(test_mutant),         cmocka_unit_test(test_disk_fails),
+        cmocka_unit_test(test_cuts),           cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_stuck),          cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_hostile_source), cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_window),         cmocka_unit_test(test_hostile_destination),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
