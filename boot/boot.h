@@ -26,7 +26,7 @@ void boot_error(const char *what, EFI_STATUS status, const char *hint);
 uint64_t boot_pages(uint64_t n, uint64_t max_address);
 
 /** Read every file of \godwit\ on the volume that `image` was loaded from.  A missing folder or an unreadable file is
- *  reported and left out. */
+ *  reported and left out.  Set bi->boot_sector and boot_at, if the volume is on a disk. */
 void boot_files_read(EFI_HANDLE image, struct boot_info *bi);
 /** Set bi->seed and seed_is_new from the file "seed" of bi->files, which lies in dir.  On a processor without RDRAND
  *  also overwrite the bytes on the disk. */

@@ -3,11 +3,14 @@
  *
  * There is no file system after ExitBootServices.  So all files of the folder are read now, and the kernel finds them
  * by name.  A missing folder or an unreadable file does not stop the boot: the kernel reports what is missing. */
+#include <stddef.h>
 #include "boot/boot.h"
 
 _Static_assert(BOOT_MAX_FILES == 64 && BOOT_NAME_LEN == 64, "file_add() prints these limits");
 
 static EFI_GUID loaded_image_guid = EFI_LOADED_IMAGE_PROTOCOL_GUID;
+static EFI_GUID block_io_guid = EFI_BLOCK_IO_PROTOCOL_GUID;
+static EFI_GUID device_path_guid = EFI_DEVICE_PATH_PROTOCOL_GUID;
 static EFI_GUID file_system_guid = EFI_SIMPLE_FILE_SYSTEM_PROTOCOL_GUID;
 
 uint64_t boot_pages(uint64_t n, uint64_t max_address)
@@ -89,6 +92,31 @@ static EFI_STATUS godwit_folder_open(EFI_HANDLE image, EFI_FILE_HANDLE *dir)
     return s;
 }
 
+/* Note how the volume that image came from begins, and where: so the kernel knows its disk among those that it finds.
+ * Without a partition in its device path it is a whole disk. */
+static void boot_volume_note(EFI_HANDLE image, struct boot_info *bi)
+{
+    EFI_LOADED_IMAGE *loaded;
+    EFI_BLOCK_IO *io;
+    EFI_DEVICE_PATH *path;
+    uint8_t *sector = (uint8_t *)(uintptr_t)boot_pages(1, 0);
+
+    if (!sector || EFI_ERROR(boot_bs->HandleProtocol(image, &loaded_image_guid, (void **)&loaded)) ||
+        EFI_ERROR(boot_bs->HandleProtocol(loaded->DeviceHandle, &block_io_guid, (void **)&io)) ||
+        EFI_ERROR(boot_bs->HandleProtocol(loaded->DeviceHandle, &device_path_guid, (void **)&path)) ||
+        io->Media->BlockSize < BOOT_SECTOR_LEN || io->Media->BlockSize > BOOT_PAGE ||
+        EFI_ERROR(io->ReadBlocks(io, io->Media->MediaId, 0, io->Media->BlockSize, sector)))
+        return;
+    boot_bs->CopyMem(bi->boot_sector, sector, BOOT_SECTOR_LEN);
+    for (; !IsDevicePathEndType(path); path = NextDevicePathNode(path))
+        if (DevicePathType(path) == MEDIA_DEVICE_PATH && path->SubType == MEDIA_HARDDRIVE_DP) {
+            const UINT8 *start = (const UINT8 *)path + offsetof(HARDDRIVE_DEVICE_PATH, PartitionStart);
+            UINT64 lba;
+            boot_bs->CopyMem(&lba, (void *)start, sizeof(lba)); /* nodes are not aligned */
+            bi->boot_at = lba * io->Media->BlockSize;
+        }
+}
+
 void boot_files_read(EFI_HANDLE image, struct boot_info *bi)
 {
     static union {
@@ -97,6 +125,7 @@ void boot_files_read(EFI_HANDLE image, struct boot_info *bi)
     } entry;
     EFI_FILE_HANDLE dir;
     EFI_STATUS s = godwit_folder_open(image, &dir);
+    boot_volume_note(image, bi);
     if (EFI_ERROR(s)) {
         boot_error("\\godwit", s,
                    "no such folder beside \\EFI on the boot volume: no configuration and no guests; see "

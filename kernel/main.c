@@ -132,6 +132,7 @@ void kernel_entry(struct boot_info *bi)
     log_info("host", "%u of %u CPUs run, %lu MiB memory", pcpu_count, bi->n_cpus, page_stats().total_bytes / MIB);
     blockdev_init();
     disk_look_all();
+    disk_boot_find(bi);
     lvm_host_name_set(config.host.name);
     lvm_scan();
     migration_init();

@@ -8,11 +8,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BOOT_MAX_MEM   512
-#define BOOT_MAX_CPUS  64
-#define BOOT_MAX_FILES 64
-#define BOOT_NAME_LEN  64
-#define BOOT_SEED_LEN  64
+#define BOOT_MAX_MEM    512
+#define BOOT_MAX_CPUS   64
+#define BOOT_MAX_FILES  64
+#define BOOT_NAME_LEN   64
+#define BOOT_SEED_LEN   64
+#define BOOT_SECTOR_LEN 512
 
 enum boot_mem_kind {
     BOOT_MEM_FREE,     /* usable RAM, also the firmware's boot-services memory */
@@ -43,6 +44,8 @@ struct boot_info {
     uint32_t n_cpus;
     struct boot_file files[BOOT_MAX_FILES]; /* every file of \godwit\ on the ESP that we were loaded from */
     uint32_t n_files;
+    uint8_t boot_sector[BOOT_SECTOR_LEN]; /* the first bytes of the volume with the files; all 0: unknown */
+    uint64_t boot_at;                     /* where that volume begins on its disk, in bytes */
     struct boot_fb fb;
     uint64_t rsdp;                  /* ACPI root pointer, 0: none */
     uint64_t ap_trampoline;         /* one free page below 1 MiB for CPU start-up code */

@@ -68,6 +68,7 @@ struct blockdev {
     uint64_t epoch;
     struct blockdev *whole; /* of a partition: its disk; borrowed, for ever */
     bool gone;              /* a partition of a disk that is a store */
+    bool boots;             /* what this host was booted from is on it: see disk_look.h */
     const char *table;      /* "GPT", "MBR": it has partitions, and is not to be used as a whole; NULL: none */
     enum blockdev_found found;
     char model[41], serial[21];

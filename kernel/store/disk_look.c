@@ -151,6 +151,22 @@ void disk_look_all(void)
     mem_free(buf, DISK_LOOK_BYTES + LAST_BYTES);
 }
 
+void disk_boot_find(const struct boot_info *bi)
+{
+    static uint8_t sector[BLOCK_SECTOR_MAX];
+    struct blockdev *d;
+    if (is_zero(bi->boot_sector, BOOT_SECTOR_LEN))
+        return;
+    for (unsigned i = 0; i < BLOCKDEVS_MAX && (d = blockdev_at(i)); i++) {
+        uint64_t at = d->whole ? 0 : bi->boot_at;
+        if (at % d->sector || at >= d->bytes || !look_read(d, at, d->sector, sector))
+            continue;
+        d->boots = !memcmp(sector, bi->boot_sector, BOOT_SECTOR_LEN);
+        if (d->boots)
+            name_add(seen[i], "what this host boots from");
+    }
+}
+
 static char *seen_of(const struct blockdev *d)
 {
     unsigned i = 0;

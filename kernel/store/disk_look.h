@@ -3,6 +3,7 @@
 #ifndef GODWIT_KERNEL_STORE_DISK_LOOK_H
 #define GODWIT_KERNEL_STORE_DISK_LOOK_H
 
+#include "kernel/host/boot_info.h"
 #include "kernel/store/blockdev.h"
 
 #define DISK_LOOK_BYTES (68 * KIB) /* from a disk's begin: where signatures are */
@@ -10,6 +11,9 @@
 
 /** Read the begin and the end of every disk.  Boot CPU, once, after blockdev_init(). */
 void disk_look_all(void);
+/** Mark the disk, and the partition, that this host was booted from, if a driver here has it.  Boot CPU, once, after
+ *  disk_look_all(). */
+void disk_boot_find(const struct boot_info *bi);
 /** What disk_look_all() saw on d, or what disk_look_set() said later; "" for a disk that it did not see. */
 const char *disk_contents(const struct blockdev *d);
 void disk_look_set(const struct blockdev *d, const char *text);

@@ -99,6 +99,9 @@ static enum hv_err create_check(const struct blockdev *d, const char *name, bool
         return REFUSE(HV_E_BUSY, "another store is being made, on %s", making->dev->name);
     if (lvm_group_at(LVM_VGS_MAX - 1))
         return REFUSE(HV_E_NOMEM, "this host knows %u volume groups, which is the limit", LVM_VGS_MAX);
+    if (d->boots)
+        return REFUSE(HV_E_BUSY, "%s is what this host boots from: give it another disk, or a partition beside that",
+                      d->name);
     enum hv_err e = groups_check(d, why);
     if (!e && !sure)
         return REFUSE(HV_E_AGAIN,

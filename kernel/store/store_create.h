@@ -15,7 +15,8 @@
 struct blockdev *store_disk_find(const char *name);
 /** Make d a store with this name, in the service loop; watch->done() tells the outcome.  HV_E_AGAIN: sure is false;
  *  *why says what would be lost.  HV_E_INVAL: the name, or d is too small.  HV_E_EXIST: a group has this name.
- *  HV_E_BUSY: a volume on d is in use, or another store is being made.  HV_E_NOMEM. */
+ *  HV_E_BUSY: a volume on d is in use, this host boots from d, or
+ *  another store is being made.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err store_create(struct blockdev *d, const char *name, bool sure, const struct store_watch *watch,
                                        struct why *why);
 /** Part of the service loop.  True: there was progress. */

@@ -83,7 +83,8 @@ static enum hv_err volume_hold(struct volume_op *op, const struct lvm_lv *lv, st
 {
     struct lvm_use *u = lvm_use_get(op->group, lv->uuid);
     if (!use_is_free(u))
-        return REFUSE(HV_E_BUSY, "the volume %s/%s is in use; stop its guest first", op->group->vg.name, lv->name);
+        return REFUSE(HV_E_BUSY, "the volume %s/%s is in use: by a guest, an import or an export", op->group->vg.name,
+                      lv->name);
     u->disks = 1;
     u->open = true;
     op->held = u;

@@ -342,6 +342,9 @@ def test_export_compared():
             with open(path, "rb") as f:
                 assert f.read() == data
         assert "--force writes over it" in a.ctl("volume", "export", "g/v", path, code=3)[1]
+        for file in (path, path + ".new"):                      # refused: no file is made, none is emptied
+            a.ctl("volume", "export", "g/nope", file, "--force", code=1)
+        assert os.listdir(folder) == ["out"] and os.path.getsize(path) == len(data)
         a.answers["GET /v1/stores"] = {"stores": [{"name": "g"}]}
         a.answers["GET /v1/jobs/4"] = {"state": "done", "message": hashlib.sha256(data).hexdigest()}
         a.ctl("volume", "export", "v", path, "--force")

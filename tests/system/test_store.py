@@ -264,7 +264,10 @@ def test_store_made_here(own):
             "extra": disk.arguments, "clients": Clients.ROLES}
     a = own("a", link := Lan(), **host)
     ctl = Clients([a]).ctl
-    assert re.search(r"^nvme0 +a +64 MiB +good +- .*nothing: zeroes", ctl("disk", "list")[0], re.M)
+    disks = ctl("disk", "list")[0]
+    assert re.search(r"^nvme0 +a +64 MiB +good +- .*nothing: zeroes", disks, re.M)
+    boot = re.search(r"^(ahci\d+) .* a FAT file system, what this host boots from$", disks, re.M)[1]
+    assert f"{boot} is what this host boots from" in ctl("store", "create", "a", boot, "--yes", code=1)[1]
     assert "no disk of this host has a volume group named godwit" in a.command("vm start guest --force")
     assert "nvme0 is the store godwit, with 52 MiB free" in ctl("store", "create", "a", "nvme0", "--yes")[0]
     states.keep(godwit_registry=8)

@@ -248,6 +248,30 @@ static void test_store_refusals(void **state)
             "this host knows 8 volume groups, which is the limit");
 }
 
+/* What this host boots from is known by its first sector and its place: a whole disk, or a partition of any table. */
+static void test_boot_disk(void **state)
+{
+    (void)state;
+    static struct boot_info bi;
+    struct power_disk *d = power_disk_add(DISK_BYTES, 512), *part = power_disk_add(DISK_BYTES, 512);
+    disk_look_all();
+    disk_boot_find(&bi); /* booted from the network: nothing is known, and disks of zeroes are not meant */
+    assert_false(d->dev.boots || part->dev.boots);
+    memset(bi.boot_sector, 0x55, BOOT_SECTOR_LEN);
+    bi.boot_at = MIB;
+    memset(d->bytes + MIB, 0x55, BOOT_SECTOR_LEN);
+    memset(part->bytes, 0x55, BOOT_SECTOR_LEN);
+    disk_boot_find(&bi);
+    assert_true(d->dev.boots && !part->dev.boots); /* as a disk of its own it begins like that, but not there */
+    part->dev.whole = &d->dev;
+    disk_boot_find(&bi);
+    assert_true(part->dev.boots);
+    assert_non_null(strstr(disk_contents(&d->dev), ", what this host boots from"));
+    refused(ACT(store_create(&d->dev, "x", true, &watch, WHY(why))), HV_E_BUSY, "disk0 is what this host boots from");
+    refused(ACT(store_create(&part->dev, "x", true, &watch, WHY(why))), HV_E_BUSY,
+            "disk1 is what this host boots from: give it another disk, or a partition beside that");
+}
+
 /* A disk and its partitions share their bytes. */
 static void test_partitions(void **state)
 {
@@ -291,7 +315,7 @@ static void test_volume_refusals(void **state)
     u->disks = 1;
     u->open = true;
     refused(ACT(volume_delete(g, "web", &watch, WHY(why))), HV_E_BUSY,
-            "the volume godwit/web is in use; stop its guest");
+            "the volume godwit/web is in use: by a guest, an import");
     refused(ACT(volume_rename(g, "web", "x", &watch, WHY(why))), HV_E_BUSY, "is in use");
     good(ACT(volume_resize(g, "web", 8 * MIB, false, &watch, WHY(why)))); /* an open one may grow */
     refused(ACT(volume_resize(g, "web", 4 * MIB, true, &watch, WHY(why))), HV_E_BUSY, "is in use");
@@ -595,9 +619,9 @@ int main(void)
         cmocka_unit_test_teardown(test_life, end),           cmocka_unit_test_teardown(test_life_4k, end),
         cmocka_unit_test_teardown(test_store_refusals, end), cmocka_unit_test_teardown(test_volume_refusals, end),
         cmocka_unit_test_teardown(test_side_by_side, end),   cmocka_unit_test_teardown(test_partitions, end),
-        cmocka_unit_test_teardown(test_to_fill, end),        cmocka_unit_test_teardown(test_failing_disk, end),
-        cmocka_unit_test_teardown(test_power_cut, end),      cmocka_unit_test_teardown(test_blink, end),
-        cmocka_unit_test_teardown(test_contents, end),
+        cmocka_unit_test_teardown(test_boot_disk, end),      cmocka_unit_test_teardown(test_to_fill, end),
+        cmocka_unit_test_teardown(test_failing_disk, end),   cmocka_unit_test_teardown(test_power_cut, end),
+        cmocka_unit_test_teardown(test_blink, end),          cmocka_unit_test_teardown(test_contents, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

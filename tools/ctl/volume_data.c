@@ -276,7 +276,8 @@ struct download {
     struct transfer t;
     int fd;
     uint64_t at;
-    int error; /* errno of a write */
+    bool begun; /* bytes came: what the file had is gone */
+    int error;  /* errno of a write */
     EVP_MD_CTX *hash;
     struct bar bar;
 };
@@ -288,6 +289,11 @@ static bool download_take(struct transfer *t, const char *p, size_t n)
 {
     static const char zeroes[HOLE];
     struct download *d = download_of(t);
+    if (!d->begun && ftruncate(d->fd, 0)) {
+        d->error = errno;
+        return false;
+    }
+    d->begun = true;
     EVP_DigestUpdate(d->hash, p, n);
     for (size_t now; n; p += now, n -= now, d->at += now) {
         now = HOLE - d->at % HOLE;
@@ -359,11 +365,15 @@ static enum exit_code export_all(struct host *h, const char *volume, struct down
     return fail(EXIT_UNREACHABLE, "%s: the connection broke at byte %lu, and again and again", h->name, d->at);
 }
 
-/* The length of the export: a HEAD would do; the volume's own figures do not know what a base volume has. */
+/* The length of the export: a HEAD would do; the volume's own figures do not know what a base volume has.  Until the
+ * first byte has come the file stays as it was, also with --force. */
 static enum exit_code export_to(struct host *h, const char *name, const char *volume, const char *file)
 {
     struct download d = { .hash = EVP_MD_CTX_new() };
-    d.fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC | (options.force ? O_TRUNC : O_EXCL), 0666);
+    d.fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC | O_EXCL, 0666);
+    bool made = d.fd >= 0;
+    if (!made && errno == EEXIST && options.force)
+        d.fd = open(file, O_WRONLY | O_CLOEXEC);
     if (d.fd < 0)
         return fail(EXIT_CONFIG, "%s: %s%s", file, strerror(errno), errno == EEXIST ? "; --force writes over it" : "");
     progress_begin();
@@ -371,7 +381,9 @@ static enum exit_code export_to(struct host *h, const char *name, const char *vo
     enum exit_code e = export_all(h, volume, &d);
     progress_end();
     EVP_MD_CTX_free(d.hash);
-    if (ftruncate(d.fd, (off_t)d.at) && !e) /* a hole at the end */
+    if (made && !d.begun)
+        unlink(file);
+    if (d.begun && ftruncate(d.fd, (off_t)d.at) && !e) /* a hole at the end */
         e = fail(EXIT_CONFIG, "%s: %s", file, strerror(errno));
     if (close(d.fd) && !e)
         e = fail(EXIT_CONFIG, "%s: %s", file, strerror(errno));
