@@ -11,7 +11,8 @@ run less that of a short one, by the number of requests.  KVM polls before it le
 that is off here, since it makes busy time of idle time.
 
 QEMU's AMD-V emulation delivers an injected interrupt twice now and then where it counts instructions
-(docs/emulators.md), and the guest waits for a lock for ever: then it is run again.  KVM's modules are those of the guest's kernel, see storage_move.py."""
+(docs/emulators.md), and the guest waits for a lock for ever: then it is run again.  KVM's modules are
+those of the guest's kernel, see storage_move.py."""
 import argparse
 import glob
 import os
