@@ -64,7 +64,8 @@ struct ring {
     struct command *sq;             /* owned, for ever */
     volatile struct completion *cq; /* owned, for ever */
     volatile uint8_t *sq_bell, *cq_bell;
-    unsigned tail, head;
+    unsigned tail, head;           /* commands sent and completions taken */
+    unsigned told_tail, told_head; /* of which the controller was told */
     uint16_t phase;
 };
 enum state { DOWN, STOPPING, STARTING, SETUP, READY };
@@ -112,7 +113,7 @@ static void ring_reset(struct nvme *n, struct ring *q, unsigned number)
     memset((void *)(uintptr_t)q->cq, 0, PAGE_SIZE);
     q->sq_bell = n->regs + R_DOORBELLS + 2 * number * stride;
     q->cq_bell = q->sq_bell + stride;
-    q->tail = q->head = 0;
+    q->tail = q->head = q->told_tail = q->told_head = 0;
     q->phase = 1;
 }
 
@@ -120,8 +121,6 @@ static void ring_send(struct ring *q, const struct command *c)
 {
     q->sq[q->tail] = *c;
     q->tail = (q->tail + 1) % RING;
-    atomic_thread_fence(memory_order_release); /* the command before the doorbell */
-    mmio_write32(q->sq_bell, q->tail);
 }
 
 /* The next completion, if there is one. */
@@ -135,8 +134,17 @@ static bool ring_take(struct ring *q, struct completion *out)
     *out = (struct completion){ .result = c->result, .id = c->id, .status = status };
     q->head = (q->head + 1) % RING;
     q->phase ^= q->head == 0;
-    mmio_write32(q->cq_bell, q->head);
     return true;
+}
+
+/* Once a poll: a doorbell costs an exit where Godwit itself runs nested.  A ring is never full, so none is missed. */
+static void ring_doorbells(struct ring *q)
+{
+    if (q->head != q->told_head)
+        mmio_write32(q->cq_bell, q->told_head = q->head);
+    atomic_thread_fence(memory_order_release); /* commands before their doorbell */
+    if (q->tail != q->told_tail)
+        mmio_write32(q->sq_bell, q->told_tail = q->tail);
 }
 
 /* ---- starting ---- */
@@ -393,13 +401,17 @@ static bool nvme_poll(struct blockdev *d)
     struct nvme *n = nvme_of(d);
     struct completion c;
     bool moved = false;
-    if (n->state != READY)
-        return nvme_start_step(n);
+    if (n->state != READY) {
+        moved = nvme_start_step(n);
+        ring_doorbells(&n->admin);
+        return moved;
+    }
     for (unsigned i = 0; i < RING && ring_take(&n->io, &c); i++) {
         completion_apply(n, &c);
         moved = true;
     }
     moved |= blockq_fill(&n->q);
+    ring_doorbells(&n->io);
     const char *trouble = nvme_trouble(n);
     if (trouble) {
         d->n_resets++;

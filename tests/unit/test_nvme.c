@@ -9,6 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include "kernel/host/x86/x86.h"
+
+static unsigned n_writes; /* to registers */
+static void counted_write32(volatile void *p, uint32_t v) { n_writes++, mmio_write32(p, v); }
+#define mmio_write32 counted_write32
 #include "kernel/store/nvme.c" /* the controller is its registers and rings, which are memory here */
 #include "tests/unit/disk_driver.h"
 
@@ -282,6 +287,28 @@ static void test_errors(void **state)
 }
 
 /* A disk without a write cache has nothing to flush. */
+/* Eight commands need one write to a register, and eight answers another. */
+static void test_doorbells(void **state)
+{
+    (void)state;
+    device_new();
+    struct blockdev *d = probe();
+    static struct block_req r[8];
+    void *buf = page_alloc();
+    for (unsigned i = 0; i < 8; i++) {
+        r[i] = (struct block_req){ .op = BLOCK_READ, .len = 512, .buf = buf, .done = done };
+        d->ops->submit(d, &r[i]);
+    }
+    n_writes = n_done = 0;
+    (void)d->ops->poll(d);
+    assert_true(n_writes == 1 && !n_done);
+    turns(d, 1);
+    assert_true(n_writes == 2 && n_done == 8);
+    turns(d, 1);
+    assert_int_equal(n_writes, 2);
+    page_free(buf);
+}
+
 static void test_no_cache(void **state)
 {
     (void)state;
@@ -383,16 +410,17 @@ static void test_lies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_probe, end),    cmocka_unit_test_teardown(test_bad_controllers, end),
-        cmocka_unit_test_teardown(test_slow, end),     cmocka_unit_test_teardown(test_late, end),
-        cmocka_unit_test_teardown(test_data, end),     cmocka_unit_test_teardown(test_causes, end),
-        cmocka_unit_test_teardown(test_many, end),     cmocka_unit_test_teardown(test_pages, end),
-        cmocka_unit_test_teardown(test_limits, end),   cmocka_unit_test_teardown(test_errors, end),
-        cmocka_unit_test_teardown(test_no_cache, end), cmocka_unit_test_teardown(test_hang, end),
-        cmocka_unit_test_teardown(test_fatal, end),    cmocka_unit_test_teardown(test_deallocate, end),
-        cmocka_unit_test_teardown(test_ranges, end),   cmocka_unit_test_teardown(test_gone, end),
-        cmocka_unit_test_teardown(test_swapped, end),  cmocka_unit_test_teardown(test_forgets, end),
-        cmocka_unit_test_teardown(test_epochs, end),   cmocka_unit_test_teardown(test_lies, end),
+        cmocka_unit_test_teardown(test_probe, end),      cmocka_unit_test_teardown(test_bad_controllers, end),
+        cmocka_unit_test_teardown(test_slow, end),       cmocka_unit_test_teardown(test_late, end),
+        cmocka_unit_test_teardown(test_data, end),       cmocka_unit_test_teardown(test_causes, end),
+        cmocka_unit_test_teardown(test_many, end),       cmocka_unit_test_teardown(test_pages, end),
+        cmocka_unit_test_teardown(test_limits, end),     cmocka_unit_test_teardown(test_errors, end),
+        cmocka_unit_test_teardown(test_doorbells, end),  cmocka_unit_test_teardown(test_no_cache, end),
+        cmocka_unit_test_teardown(test_hang, end),       cmocka_unit_test_teardown(test_fatal, end),
+        cmocka_unit_test_teardown(test_deallocate, end), cmocka_unit_test_teardown(test_ranges, end),
+        cmocka_unit_test_teardown(test_gone, end),       cmocka_unit_test_teardown(test_swapped, end),
+        cmocka_unit_test_teardown(test_forgets, end),    cmocka_unit_test_teardown(test_epochs, end),
+        cmocka_unit_test_teardown(test_lies, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
