@@ -483,9 +483,9 @@ static void guess(const char *word, const char *candidate, const char **best, un
 static enum exit_code unknown_option(const char *word)
 {
     const char *best = NULL, *name = word + strspn(word, "-");
-    unsigned distance = 3;
     char text[64];
     snprintf(text, sizeof(text), "%.*s", (int)strcspn(name, "="), name);
+    unsigned distance = strlen(text) < 3 ? (unsigned)strlen(text) : 3; /* "-1" is like no option */
     for (const struct option *o = long_options; o->name && text[0]; o++)
         if (o->val != OPT_STREAMS && o->val != OPT_OPTIONS)
             guess(text, o->name, &best, &distance);

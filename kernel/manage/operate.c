@@ -12,6 +12,7 @@
 #include "kernel/lib/name_list.h"
 #include "kernel/peers/start.h"
 #include "kernel/store/checkpoint.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -259,6 +260,10 @@ enum hv_err operate_undefine(const char *name, const char *by, struct why *why)
     if (checkpoint_any(name))
         return REFUSE(HV_E_BUSY, "%s has checkpoints, such as %s: `vm checkpoint delete` them first", name,
                       checkpoint_first(name).name);
+    struct saved saved = saved_find(name);
+    if (saved.state == SAVED_WHOLE)
+        return REFUSE(HV_E_BUSY, "%s is saved in %s/%s: `vm restore %s` first, or drop that by `volume delete`", name,
+                      saved.group->vg.name, saved.lv->name, name);
     operate_volumes(&vm->config, &volumes);
     e = vm_undefine(vm, why);
     if (e)

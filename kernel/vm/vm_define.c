@@ -210,7 +210,7 @@ static void start_warning(const struct vm_config *c, bool is_up, struct why *why
         return;
     trial->config = *c;
     enum hv_err e = is_up ? boot_set_find(c, &trial->boot, why) : vm_start_check(trial, why);
-    if (!e)
+    if (!e || e == HV_E_AGAIN) /* else a file of the store is being read: it is there */
         why_say(why, "%s", "");
     boot_set_drop(&trial->boot);
     mem_free(trial, sizeof(*trial));

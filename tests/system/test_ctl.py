@@ -785,6 +785,11 @@ def test_progress_fits():
             large.truncate(300 * MIB)
             began, shown = time.monotonic(), on_terminal(a, 80, "volume", "import", large.name, "web", "--raw")[1]
             assert 1 <= shown.count("SHA-256, ") <= 10 * (time.monotonic() - began) + 1, shown.count("SHA-256, ")
+        done = [1, 2, *[500 * MIB] * 4]                             # at first it seems to take weeks
+        a.answers["GET /v1/jobs/1"] = lambda _: {"state": "running" if done else "done", "what": "make it",
+                                                 "bytes": 1000 * MIB, "bytes_done": done.pop(0) if done else 1}
+        bars = drawn(on_terminal(a, 80, "volume", "create", "web", "2G")[1])
+        assert re.search(r"left \d+ d", bars[1]) and re.search(r"left [0-4] s", bars[-1]), bars
         a.answers["GET /v1/migrations/1"] = moving(3)
         out, err = a.ctl("migration", "watch", "a/1")
         assert "\033" not in out + err and "\r" not in out + err and err.count("web -> b [") == 1, (out, err)
@@ -848,7 +853,8 @@ def test_help_and_guesses():
                              ("volume import a x g/v", "volume import x g/v --host a"),
                              ("file put a x", "file put x --host a"), ("file list a", "file list --host a"),
                              ("vm disk atach web x", "vm disk attach"), ("vm nik dettach", "vm nic detach"),
-                             ("help vm lst", "vm list"), ("validat", "validate"), ("vm list --ful=1", None)):
+                             ("help vm lst", "vm list"), ("validat", "validate"), ("vm list --ful=1", None),
+                             ("volume create x -1", None)):
             err = a.ctl(*words.split(), code=2)[1]
             assert (f"did you mean `godwitctl {guess}`?" in err or f"did you mean {guess}?" in err) == bool(guess), err
         assert "web is on a already" in a.ctl("vm", "migrate", "web", "--to", "a", code=1)[1]

@@ -29,6 +29,7 @@ static struct registry_table table;
 static bool no_registry, fails;
 static uint64_t epoch, merges, marks;
 static const char *obstacle;
+static enum hv_err obstacle_err = HV_E_NOENT;
 extern unsigned fake_log_lines;
 
 unsigned vm_slots(void) { return VM_MAX; }
@@ -74,12 +75,12 @@ void vm_defined_set(struct vm *vm, const struct vm_config *c)
 const char *vm_state_name(enum vm_state s) { return s == VM_RUNNING ? "running" : "stopped"; }
 enum hv_err vm_start_check(struct vm *vm, struct why *why)
 {
-    return obstacle ? REFUSE(HV_E_NOENT, "%s: %s", vm->config.name, obstacle) : HV_OK;
+    return obstacle ? REFUSE(obstacle_err, "%s: %s", vm->config.name, obstacle) : HV_OK;
 }
 enum hv_err boot_set_find(const struct vm_config *c, struct boot_set *out, struct why *why)
 {
     (void)out;
-    return obstacle ? REFUSE(HV_E_NOENT, "%s: files: %s", c->name, obstacle) : HV_OK;
+    return obstacle ? REFUSE(obstacle_err, "%s: files: %s", c->name, obstacle) : HV_OK;
 }
 void boot_set_drop(struct boot_set *set) { set->n = 0; }
 enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why)
@@ -196,7 +197,11 @@ static void test_define(void **state)
     obstacle = "its kernel is not here";
     assert_int_equal(define("db", WEB), HV_OK); /* it may come */
     assert_string_equal(why, "db: its kernel is not here");
+    obstacle_err = HV_E_AGAIN;
+    assert_int_equal(define("db", WEB), HV_OK); /* its kernel is being read: it is there */
+    assert_string_equal(why, "");
     obstacle = NULL;
+    obstacle_err = HV_E_NOENT;
     assert_int_equal(vm_undefine(vm, WHY(why)), HV_OK);
     assert_true(!vm_find("web") && !registry_get("vm/web", NULL) && vm_find("db"));
 }

@@ -10,6 +10,7 @@
 #include "kernel/manage/operate.h"
 #include "kernel/peers/start.h"
 #include "kernel/store/checkpoint.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -132,7 +133,14 @@ enum hv_err vm_undefine(struct vm *vm, struct why *why)
     return undefine_answer ? REFUSE(undefine_answer, "the registry cannot be written") : HV_OK;
 }
 
-static bool has_checkpoint;
+static bool has_checkpoint, is_saved;
+struct saved saved_find(const char *guest)
+{
+    static struct lvm_group group = { .vg.name = "godwit" };
+    static const struct lvm_lv lv = { .name = "saved.web" };
+    assert_string_equal(guest, "web");
+    return (struct saved){ .state = is_saved ? SAVED_WHOLE : SAVED_USED, .group = &group, .lv = &lv };
+}
 struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *after)
 {
     static struct lvm_group group;
@@ -427,6 +435,11 @@ static void test_undefine(void **s)
     assert_int_equal(operate_undefine("web", "client me", WHY(said)), HV_E_BUSY);
     assert_string_equal(said, "web has checkpoints, such as cp1: `vm checkpoint delete` them first");
     has_checkpoint = false;
+    is_saved = true;
+    assert_int_equal(operate_undefine("web", "client me", WHY(said)), HV_E_BUSY);
+    assert_string_equal(said,
+                        "web is saved in godwit/saved.web: `vm restore web` first, or drop that by `volume delete`");
+    is_saved = false;
     assert_int_equal(n_acts, 0);
     assert_int_equal(operate_undefine("web", "client me", WHY(said)), HV_OK);
     assert_string_equal(said, "web is undefined; godwit.conf still defines it"); /* as it is found again */

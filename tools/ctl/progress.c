@@ -123,6 +123,9 @@ uint64_t eta_smooth(struct eta *eta, uint64_t now_us, uint64_t left_us)
     else if (!eta->end_us || now_us < eta->at_us)
         eta->end_us = end;
     eta->end_us += (end - eta->end_us) * (share < 1 ? share : 1);
+    if (left_us &&
+        eta->end_us > (double)now_us + 2.0 * (double)left_us) /* the first ones, from a few bytes, are wild */
+        eta->end_us = (double)now_us + 2.0 * (double)left_us;
     eta->at_us = now_us;
     return eta->end_us > (double)now_us ? (uint64_t)(eta->end_us - (double)now_us) : 0;
 }
