@@ -41,7 +41,8 @@ FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_travel.
          "migrate/tx.c", "migrate/tx_pages.c", "migrate/tx_disks.c",
          "kernel/manage/import.c", "kernel/vm/boot_keep.c", "kernel/vm/boot_store.c",
          "net/stream.c", "net/tls.c", "kernel/vm/vm_define.c",
-         "kernel/manage/move_disk.c", "kernel/store/mirror.c", "kernel/vm/ram_image.c"]
+         "kernel/manage/move_disk.c", "kernel/manage/operate_move_disk.c",
+         "kernel/store/mirror.c", "kernel/vm/ram_image.c"]
 LITERAL = r'"((?:[^"\\]|\\.)*)"'
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tool-sources: tools/ctl/config.c tools/ctl/identity.c tools/ctl/client.c tools/ctl/host.c tools/ctl/vm.c
- *   tools/ctl/image.c tools/ctl/volume_data.c tools/ctl/file.c
+ *   tools/ctl/image.c tools/ctl/volume_data.c tools/ctl/file.c tools/ctl/job.c
  *   tools/ctl/console.c tools/ctl/migration.c tools/ctl/move_disk.c tools/ctl/validate.c tools/ctl/svg.c
  *   tools/ctl/picture.c tools/ctl/save.c
  *   tools/ctl/progress.c tools/ctl/store.c tools/ctl/text.c tools/ctl/power.c tools/ctl/events.c tools/ctl/trust.c
@@ -138,10 +138,13 @@ static const struct command {
       "move a guest and watch (--detach: do not watch; --dry-run: only say what would happen)",
       "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate web --to beta --quick --dry-run\nvm migrate web --to beta --with-disks\nvm migrate web --to beta --disk vda=fast/web\nvm migrate db --to beta --policy stop --limit 100",
       cmd_vm_migrate },
-    { { "vm", "move-disk" }, 2, 2, "NAME DISK --to PLACE", "to keep overwrite limit detach cancel",
-      "move a disk of a running guest (vda, vdb...) to STORE/VOLUME, which is made if need be, or nbd:ADDRESS/EXPORT "
-      "(--keep: and keep the old volume; --overwrite: what is there may be lost; --limit: MB per second; --cancel: end "
+    { { "vm", "move-disk" }, 2, 2, "NAME DISK --to PLACE", "to fingerprint keep overwrite limit detach cancel",
+      "move a disk of a guest (vda, vdb...) to STORE/VOLUME, which is made if need be, or nbd:ADDRESS/EXPORT, and watch "
+      "(--fingerprint HEX: of the certificate of an nbd: server; --keep: and keep the old volume; --overwrite: what is there may be lost; --limit: MB per second; --cancel: end "
       "a move of the disk)", "vm move-disk web vda --to fast/web\nvm move-disk web vda --cancel", cmd_vm_move_disk },
+    { { "job", "list" }, 0, 0, "", "", "what hosts do after their answers: moves of disks, saves, changes of volumes",
+      "job list --host alpha", cmd_job_list },
+    { { "job", "watch" }, 1, 1, "JOB", "", "follow one to its end", "job watch alpha/3", cmd_job_watch },
     { { "migration", "list" }, 0, 0, "", "", "moves, newest first", "migration list --host alpha", cmd_migration_list },
     { { "migration", "show" }, 1, 1, "MOVE [--svg FILE]", "svg",
       "all figures of a move (--svg FILE: draw it; MOVE -: one that --json printed, from standard input)",

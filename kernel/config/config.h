@@ -196,6 +196,8 @@ void config_vm_parse(const char *name, const char *text, size_t len, struct conf
                      void *ctx);
 /** Parse the value of a key `disk`; of an NBD server without its fingerprint.  False: it is wrong. */
 bool config_disk_parse(const char *value, struct disk_config *out);
+/** Parse 64 hex digits.  False: it is wrong. */
+bool config_fingerprint_parse(const char *text, uint8_t out[32]);
 /** Write the place of d as it stands behind `disk = `, without options.  Returns as snprintf(). */
 int config_disk_place(const struct disk_config *d, char *out, size_t cap);
 /** Write the lines of d: `disk`, and `disk-fingerprint` if it has one.  Returns their length without the final NUL; 0:

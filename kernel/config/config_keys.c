@@ -408,9 +408,10 @@ static bool peer_address_set(struct parser *p, const char *v)
     return true;
 }
 static bool peer_port_set(struct parser *p, const char *v) { return port_parse(v, 1, &p->peer->port); }
+bool config_fingerprint_parse(const char *text, uint8_t out[32]) { return hex_bytes_parse(text, out, 32, false); }
 static bool peer_fingerprint_set(struct parser *p, const char *v)
 {
-    return hex_bytes_parse(v, p->peer->fingerprint, 32, false);
+    return config_fingerprint_parse(v, p->peer->fingerprint);
 }
 
 static bool peer_removed_set(struct parser *p, const char *v) { return config_boolean(v, &p->peer->removed); }

@@ -75,6 +75,9 @@ void api_result(struct api_call *c, enum hv_err e, const char *text);
 /** Copy the body's string field key to out.  False: it is missing or unusable, and the answer says so. */
 bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap);
 
+/** The same, "" if it is missing. */
+bool api_take_str(struct api_call *c, const char *key, char *out, size_t cap);
+
 /** The body's field key, false without it.  False: it is no boolean, and the answer says so. */
 bool api_take_bool(struct api_call *c, const char *key, bool *out);
 

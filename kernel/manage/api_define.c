@@ -208,20 +208,13 @@ static void device_answer(struct api_call *c, enum hv_err e, const char *device,
     json_end(&c->out);
 }
 
-/* The string field key, which may be missing.  False: it is no such string, and the answer says so. */
-static bool optional_str(struct api_call *c, const char *key, char *out, size_t cap)
-{
-    out[0] = '\0';
-    return json_get_str(&c->in, key, out, cap) == HV_E_NOENT || api_need_str(c, key, out, cap);
-}
-
 void api_vm_disk_attach(struct api_call *c)
 {
     char disk[256], fingerprint[100], device[4] = "", change[200], why[640];
     unsigned i = 0;
     struct vm *vm = device_guest(c);
     if (!vm || !api_need_str(c, "disk", disk, sizeof(disk)) ||
-        !optional_str(c, "fingerprint", fingerprint, sizeof(fingerprint)))
+        !api_take_str(c, "fingerprint", fingerprint, sizeof(fingerprint)))
         return;
     enum hv_err e = vm_attach_disk(vm, disk, fingerprint, &i, WHY(why));
     snprintf(device, sizeof(device), "vd%c", 'a' + (int)i);
@@ -260,7 +253,7 @@ void api_vm_nic_attach(struct api_call *c)
     uint8_t mac[6] = { 0 };
     bool spoof = false;
     struct vm *vm = device_guest(c);
-    if (!vm || !optional_str(c, "mac", given, sizeof(given)))
+    if (!vm || !api_take_str(c, "mac", given, sizeof(given)))
         return;
     if ((given[0] && !config_mac_parse(given, mac)) || json_get_bool(&c->in, "spoof", &spoof) == HV_E_INVAL) {
         api_fail(c, HV_E_INVAL, 0,

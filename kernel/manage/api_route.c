@@ -101,6 +101,12 @@ bool api_need_str(struct api_call *c, const char *key, char *out, size_t cap)
     return !e;
 }
 
+bool api_take_str(struct api_call *c, const char *key, char *out, size_t cap)
+{
+    out[0] = '\0';
+    return json_get_str(&c->in, key, out, cap) == HV_E_NOENT || api_need_str(c, key, out, cap);
+}
+
 /* ---- routes ---- */
 
 /* GET /v1: the list of routes. */
@@ -173,7 +179,8 @@ static const struct route routes[] = {
       "delete a checkpoint; 202 and a job" },
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/console", api_vm_console_read, NONE, "output of its console; ?since=BYTE" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/console", api_vm_console_write, RAW, "input for its console, raw" },
-    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/disks/*/move", api_disk_move, "place keep overwrite bandwidth_limit_mb",
+    { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/disks/*/move", api_disk_move,
+      "place fingerprint keep overwrite bandwidth_limit_mb",
       "move a disk of a running guest (vda, vdb...) to another place: {\"place\": \"STORE/VOLUME\"}; 202 and a job" },
     { HTTP_VERB_DELETE, TRUST_OPERATE, "/v1/vms/*/disks/*/move", api_disk_move_cancel, NONE,
       "cancel that; the guest keeps the disk that it has" },

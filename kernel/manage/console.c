@@ -24,6 +24,7 @@
 #include "kernel/lib/version.h"
 #include "kernel/manage/events.h"
 #include "kernel/manage/jobs.h"
+#include "kernel/manage/move_disk.h"
 #include "kernel/manage/operate.h"
 #include "kernel/peers/dial.h"
 #include "kernel/peers/evacuate.h"
@@ -347,6 +348,44 @@ static void cmd_vm_checkpoint(int argc, char **argv)
     print_begun(e, message, job);
 }
 
+/* The words behind NAME, disk and place.  False: one is wrong. */
+static bool move_disk_words(int n, char **word, struct disk_move_options *o, const char **fingerprint)
+{
+    unsigned mb;
+    for (int i = 0; i < n; i++) {
+        if (!strcmp(word[i], "--keep"))
+            o->keep = true;
+        else if (!strcmp(word[i], "--overwrite"))
+            o->overwrite = true;
+        else if (!strcmp(word[i], "--fingerprint") && i + 1 < n)
+            *fingerprint = word[++i];
+        else if (!strcmp(word[i], "--limit") && i + 1 < n && config_number(word[++i], 0, DISK_MOVE_LIMIT_MB, &mb))
+            o->rate = mb * 1000000ul;
+        else
+            return false;
+    }
+    return true;
+}
+
+static void cmd_vm_move_disk(int argc, char **argv)
+{
+    char message[480];
+    struct disk_move_options o = { 0 };
+    const char *fingerprint = "";
+    struct api_job *job;
+    if (argc == 3 && !strcmp(argv[2], "--cancel")) {
+        print_result(operate_move_disk_cancel(argv[0], argv[1], OPERATE_CONSOLE, WHY(message)), message);
+        return;
+    }
+    if (argv[2][0] == '-' || !move_disk_words(argc - 3, argv + 3, &o, &fingerprint)) {
+        print("usage: vm move-disk NAME vda STORE/VOLUME|nbd:ADDRESS/EXPORT [--fingerprint HEX] [--overwrite] [--keep] "
+              "[--limit MB], or --cancel");
+        return;
+    }
+    enum hv_err e = operate_move_disk(argv[0], argv[1], argv[2], fingerprint, &o, OPERATE_CONSOLE, &job, WHY(message));
+    print_begun(e, message, job);
+}
+
 static void cmd_vm_save_cancel(int argc, char **argv) { (void)argc, run_operation(operate_save_cancel, argv[0]); }
 static void cmd_vm_undefine(int argc, char **argv) { (void)argc, run_operation(operate_undefine, argv[0]); }
 static void cmd_vm_pause(int argc, char **argv) { (void)argc, run_operation(operate_pause, argv[0]); }
@@ -584,6 +623,8 @@ static const struct command {
       "let a saved guest go on; --again: although it has before; --force: without asking the peers", cmd_vm_restore, true },
     { { "vm", "checkpoint" }, 2, 4, "list|create|revert|delete NAME ...",
       "memory and volumes at one instant, to go back to", cmd_vm_checkpoint, true },
+    { { "vm", "move-disk" }, 3, 9, "NAME vda PLACE [OPTIONS]|--cancel",
+      "move a disk to STORE/VOLUME or nbd:ADDRESS/EXPORT; a wrong option lists all", cmd_vm_move_disk, true },
     { { "vm", "inspect" }, 1, 1, "NAME", "registers, exits by reason, memory, dirty log", cmd_vm_inspect, false },
     { { "vm", "console" }, 1, 1, "NAME", "its serial console; Ctrl-] leaves", cmd_vm_console, false },
     { { "migrate", "status" }, 0, 0, "", "queued and active moves, and the newest", cmd_migrate_status, false },

@@ -14,8 +14,11 @@ struct api_job {
     bool running;
     enum hv_err err; /* once it has ended */
     uint64_t begin_us, end_us, done, total;
+    uint64_t rate, rate_us, rate_done; /* bytes per second, of the last sample; when it began, and with which `done` */
+    const char *phase;                 /* NULL: none is told */
     char by[CONFIG_NAME_LEN + 8], what[128], text[320];
 };
+#define RATE_US 1000000u /* of one sample */
 static struct api_job jobs[JOBS_MAX];
 static unsigned last_number;
 
@@ -57,9 +60,25 @@ void job_drop(struct api_job *j)
 
 void job_progress(struct api_job *j, uint64_t done, uint64_t total)
 {
+    uint64_t now = clock_us(), us = now - j->rate_us;
     ASSERT(j->running);
+    if (!j->total || done < j->rate_done) { /* the first of a phase */
+        j->rate = 0;
+        j->rate_us = now;
+        j->rate_done = done;
+    } else if (us >= RATE_US) {
+        j->rate = (done - j->rate_done) * 1000000 / us;
+        j->rate_us = now;
+        j->rate_done = done;
+    }
     j->done = done;
     j->total = total;
+}
+
+void job_phase(struct api_job *j, const char *phase)
+{
+    ASSERT(j->running);
+    j->phase = phase;
 }
 
 void job_say(struct api_job *j, const char *text)
@@ -101,6 +120,18 @@ void job_answer(struct api_call *c, const struct api_job *j)
     json_end(&c->out);
 }
 
+/* How fast is it, and when will it have done all bytes? */
+static void put_rate(struct json *o, const struct api_job *j)
+{
+    uint64_t us = clock_us() - j->rate_us, rate = j->rate, left = j->total > j->done ? j->total - j->done : 0;
+    if (!rate && us && j->done > j->rate_done)
+        rate = (j->done - j->rate_done) * 1000000 / us;
+    if (j->phase)
+        json_str(o, "phase", j->phase);
+    json_num(o, "bytes_per_s", rate);
+    json_num(o, "eta_us", rate ? left / rate * 1000000 + left % rate * 1000000 / rate : 0);
+}
+
 static void put_api_job(struct json *o, const struct api_job *j)
 {
     json_object(o, NULL);
@@ -111,7 +142,9 @@ static void put_api_job(struct json *o, const struct api_job *j)
     json_num(o, "elapsed_us", (j->running ? clock_us() : j->end_us) - j->begin_us);
     json_num(o, "bytes_done", j->done);
     json_num(o, "bytes", j->total);
-    if (!j->running)
+    if (j->running)
+        put_rate(o, j);
+    else
         json_str(o, "code", j->err ? hv_err_name(j->err) : "HV_OK");
     if (!j->running || j->text[0])
         json_str(o, "message", j->text);

@@ -27,8 +27,10 @@ struct api_job;
 /** A job that runs until job_end().  by: as in operate.h.  NULL: JOBS_MAX are running.  It is logged. */
 HV_MUST_CHECK struct api_job *job_begin(const char *by, const char *what_fmt, ...) HV_PRINTF(2, 3);
 unsigned job_number(const struct api_job *j);
-/** So many bytes of total are done; total 0: not known. */
+/** So many bytes of total are done; total 0: not known.  Rate and remaining time are estimated from this. */
 void job_progress(struct api_job *j, uint64_t done, uint64_t total);
+/** The step that it is in: a word such as "copying", which stays valid. */
+void job_phase(struct api_job *j, const char *phase);
 /** What it waits for, for a person; "": nothing.  text of at most 319 bytes is kept. */
 void job_say(struct api_job *j, const char *text);
 /** The outcome, once: HV_OK, or an error.  text: for a person; of an error its cause and fix.  j is not used any more

@@ -93,10 +93,20 @@ struct disk_move {
 static struct disk_move moves[MOVES_MAX];
 static uint64_t epoch; /* of the registry in which leftovers were looked for */
 
+/* As the job tells it. */
+static const char *const phases[] = {
+    [MOVE_QUEUED] = "queued",       [MOVE_FINDING] = "opening",     [MOVE_NOTED] = "creating",
+    [MOVE_CREATING] = "creating",   [MOVE_OPENING] = "opening",     [MOVE_ENTERING] = "opening",
+    [MOVE_COPYING] = "copying",     [MOVE_RECORDING] = "recording", [MOVE_LEAVING] = "leaving",
+    [MOVE_RETURNING] = "returning", [MOVE_DELETING] = "deleting",   [MOVE_OVER] = "deleting",
+};
+
 static void move_to(struct disk_move *d, enum move_state s)
 {
     d->state = s;
     d->since_us = clock_us();
+    if (d->job)
+        job_phase(d->job, phases[s]);
 }
 
 HV_PRINTF(3, 4)

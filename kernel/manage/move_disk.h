@@ -13,10 +13,11 @@
 #include "kernel/lib/why.h"
 #include "kernel/manage/jobs.h"
 
+#define DISK_MOVE_LIMIT_MB 100000u
 struct disk_move_options {
     bool keep;      /* the old volume; else it is deleted at the end */
     bool overwrite; /* what there is already may be written over: a volume, or an export of a server */
-    uint64_t rate;  /* bytes per second to read at most; 0: no limit */
+    uint64_t rate;  /* bytes per second to read at most, up to DISK_MOVE_LIMIT_MB of 10^6; 0: no limit */
 };
 
 /** Begin to move disk i of the guest to that place; by: as in operate.h.  *job: its job.

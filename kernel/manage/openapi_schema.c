@@ -161,7 +161,8 @@ const struct openapi_schema openapi_schemas[] = {
     { "Files", "files:[File]" },
     { "File", "name:s place:s bytes:n sha256?:s used:b" },
     { "FilePut", "name:s sha256:s message:s" },
-    { "Job", "job:n what:s asked_by:s state:running|failed|done elapsed_us:n bytes_done:n bytes:n code?:s message?:s" },
+    { "Job", "job:n what:s asked_by:s state:running|failed|done elapsed_us:n bytes_done:n bytes:n "
+             "phase?:s bytes_per_s?:n eta_us?:n code?:s message?:s" },
     { "Disks", "disks:[Disk]" },
     { "Disk", "name:s driver:s model:s serial:s bytes:n sector:n state:good|lost why:s errors:n resets:n contents:s "
               "store:s" },

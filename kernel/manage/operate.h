@@ -65,6 +65,14 @@ HV_MUST_CHECK enum hv_err operate_checkpoint_revert(const char *vm, const char *
                                                     const char *by, struct api_job **job, struct why *why);
 HV_MUST_CHECK enum hv_err operate_checkpoint_delete(const char *vm, const char *cp, const char *by,
                                                     struct api_job **job, struct why *why);
+/** Move the disk named disk of vm ("vda") to place: "STORE/VOLUME", or what it is in a definition.  fingerprint: of the
+ *  certificate of an NBD server, 64 hex digits; "": it has none.  HV_OK: *job goes on.  HV_E_INVAL: place, fingerprint.
+ *  Other errors as of disk_move_begin(), disk_move_cancel(). */
+struct disk_move_options;
+HV_MUST_CHECK enum hv_err operate_move_disk(const char *vm, const char *disk, const char *place,
+                                            const char *fingerprint, const struct disk_move_options *o, const char *by,
+                                            struct api_job **job, struct why *why);
+HV_MUST_CHECK enum hv_err operate_move_disk_cancel(const char *vm, const char *disk, const char *by, struct why *why);
 /** Decide where a guest in doubt lives: the one action that can make two hosts run it.
  *  HV_E_AGAIN: sure is false; why gives what is known about the destination. */
 HV_MUST_CHECK enum hv_err operate_resolve(const char *vm, bool here, bool sure, const char *by, struct why *why);

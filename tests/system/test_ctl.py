@@ -76,6 +76,7 @@ USUAL = {
     "POST /v1/vms/web/checkpoints/cp1/revert": {"job": 1},
     "POST /v1/vms/web/nics": {"job": 1}, "DELETE /v1/vms/web/nics/02:47:57:00:00:01": {"job": 1},
     "GET /v1/vms/web/config": DEFINITION, "POST /v1/stores/godwit/adopt": {"job": 1},
+    "GET /v1/jobs": {"jobs": [{"job": 1, "state": "done", "what": "do", "elapsed_us": 5000000}]},
     "GET /v1/jobs/1": {"job": 1, "state": "done", "what": "do", "code": "HV_OK", "message": "it is done"},
     "POST /v1/validate": {"vm": "web", "to": "b", "known": True, "would_move": True, "reasons": []},
 }
@@ -181,7 +182,7 @@ class FakeHost:
 def commands():
     """Every command of --help, as a tuple of words."""
     out = subprocess.run([Clients.GODWITCTL, "--help"], capture_output=True, text=True, check=True).stdout
-    groups = "key|validate|events|peer|client|host|vm|migration|disk|store|volume|file"
+    groups = "key|validate|events|peer|client|host|vm|migration|job|disk|store|volume|file"
     found = re.findall(rf"^  (vm (?:disk|nic|checkpoint) [a-z]+|(?:{groups})(?: [a-z-]+)?)(?= |$)",
                        out.split("options:")[0], re.M)
     assert len(found) >= 21, found
@@ -194,7 +195,7 @@ def test_json_and_help_everywhere():
     example of itself."""
     arguments = {**FILES, "host add": ["z", "{there}", "--yes"], "host rename": ["z", "y"], "host remove": ["y"],
                  "vm migrate": ["web", "--to", "b"], "vm move-disk": ["web", "vda", "--to", "godwit/new"],
-                 "vm console": ["web", "--print"], "vm shutdown": ["web", "--detach"],
+                 "job watch": ["1"], "vm console": ["web", "--print"], "vm shutdown": ["web", "--detach"],
                  "vm set": ["web", "memory-target", "64M"], "host set": ["a", "lz4", "no"],
                  "peer add": ["a", "b", "--yes"], "peer remove": ["a", "b"], "client remove": ["a", "me"],
                  "client add": ["a", "me", "--fingerprint", "ab" * 32], **STORE_ARGUMENTS, **DEVICES,
@@ -804,13 +805,50 @@ def test_progress_fits():
         assert len(bars) == 3 and all(len(b) == 19 for b in bars), bars
 
 
+JOB = {"job": 1, "state": "running", "what": "move disk vda of web to lv:fast/web", "asked_by": "client me",
+       "elapsed_us": 4000000, "bytes_done": 300_000_000, "bytes": 1_000_000_000, "phase": "copying",
+       "bytes_per_s": 100_000_000, "eta_us": 7000000}
+
+
+def test_move_of_a_disk():
+    """What is asked for; progress at each width, while it waits, and without a rate; Ctrl-C; `job list` and `watch`."""
+    def going(n, **more):
+        return lambda _: {**JOB, **more} if n.pop() else {**JOB, "state": "done", "message": "vda is there"}
+
+    with FakeHost() as a:
+        words = ("vm", "move-disk", "web", "vda", "--to")
+        a.ctl(*words, "nbd:10.7.0.9/x", "--fingerprint", "ab" * 32, "--limit", "7", "--overwrite")
+        path = "POST /v1/vms/web/disks/vda/move"
+        assert [json.loads(body) for question, body in a.asked if question == path] == [{
+            "place": "nbd:10.7.0.9/x", "fingerprint": "ab" * 32, "keep": False, "overwrite": True,
+            "bandwidth_limit_mb": 7}], a.asked
+        assert a.ctl(*words, "fast/web", "--detach")[0] == "a/1\n"
+        for columns in (200, 100, 80, 60, 30):
+            a.answers["GET /v1/jobs/1"] = going([0, 1, 1])
+            code, shown = on_terminal(a, columns, *words, "fast/web")
+            bars = drawn(shown)
+            assert code == 0 and "vda is there" in shown and len(bars) == 2, (columns, shown)
+            assert all(len(b) < columns and " 30%" in b and "eta 7 s" in b for b in bars), (columns, bars)
+            assert columns < 200 or re.search(r"\[=+> *\]  30% copying, 300.0 of 1000.0 MB, 100.0 MB/s, eta 7 s",
+                                              bars[0]), bars
+        a.answers["GET /v1/jobs/1"] = going([0, 1], message="waits, place 2 in the queue")
+        assert "waits, place 2" in drawn(on_terminal(a, 100, "job", "watch", "a/1")[1])[0]
+        a.answers["GET /v1/jobs/1"] = going([0, 1], bytes_per_s=0, eta_us=0)
+        assert "– MB/s, eta – s" in drawn(on_terminal(a, 120, "job", "watch", "a/1")[1])[0]
+        a.answers["GET /v1/jobs"] = {"jobs": [JOB]}
+        assert re.search(r"^a/1 +running +copying +30% +4 s +client me +move disk vda of web to lv:fast/web",
+                         a.ctl("job", "list")[0], re.M)
+        assert "is no job, which is HOST/NUMBER" in a.ctl("job", "watch", "web", code=2)[1]
+
+
 def test_interrupted():
     """Ctrl-C ends watching with code 130 and a line that says how to watch again; what was watched goes on."""
     busy = {**EVACUATION, "active": True}
     with FakeHost() as a:
         a.answers.update({"GET /v1/migrations/1": moving(1000), "POST /v1/host/evacuate": busy,
-                          "GET /v1/host/evacuate": busy})
+                          "GET /v1/host/evacuate": busy, "GET /v1/jobs/1": JOB})
         for words, says in (("vm migrate web --to b", "the move goes on; `godwitctl migration watch a/1`"),
+                            ("vm move-disk web vda --to g/v", "the host goes on; `godwitctl job watch a/1`"),
                             ("host evacuate a", "the evacuation goes on; `godwitctl host evacuate a --status`")):
             code, shown = on_terminal(a, 80, *words.split(), then=lambda run, _: run.send_signal(signal.SIGINT))
             assert code == 130 and says in shown, (code, shown)

@@ -55,7 +55,8 @@ static void test_jobs(void **state)
     job_progress(j, 4096, 8192);
     assert_string_equal(got(api_job_show, "1"),
                         "{\"job\":1,\"what\":\"create volume godwit/web\",\"asked_by\":\"client me\",\"state\":"
-                        "\"running\",\"elapsed_us\":500,\"bytes_done\":4096,\"bytes\":8192}");
+                        "\"running\",\"elapsed_us\":500,\"bytes_done\":4096,\"bytes\":8192,\"bytes_per_s\":0,"
+                        "\"eta_us\":0}");
     json_init(&call.out, text, sizeof(text));
     job_answer(&call, j);
     assert_int_equal(call.status, 202);
@@ -74,6 +75,35 @@ static void test_jobs(void **state)
                         "no job has the number 4; the last 64 are kept, until the host restarts");
     (void)got(api_job_show, "1x");
     assert_non_null(strstr(failed, "number 1x"));
+}
+
+/* Rate and remaining time: from the first bytes on, then of the last second; each phase begins anew. */
+static void test_rate(void **state)
+{
+    (void)state;
+    struct api_job *j = job_begin("x", "move");
+    char number[16];
+    snprintf(number, sizeof(number), "%u", job_number(j));
+    job_phase(j, "creating");
+    job_progress(j, 0, 40 * MIB);
+    now += 100000;
+    job_progress(j, MIB, 40 * MIB);
+    assert_non_null(
+        strstr(got(api_job_show, number), "\"phase\":\"creating\",\"bytes_per_s\":10485760,\"eta_us\":3900000"));
+    now += 900000;
+    job_progress(j, 20 * MIB, 40 * MIB);
+    now += 100000;
+    assert_non_null(strstr(got(api_job_show, number), "\"bytes_per_s\":20971520,\"eta_us\":1000000"));
+    job_phase(j, "copying");
+    job_progress(j, 0, 40 * MIB);
+    assert_non_null(strstr(got(api_job_show, number), "\"copying\",\"bytes_per_s\":0,\"eta_us\":0"));
+    now += 1000000;
+    job_progress(j, 10 * MIB, 40 * MIB);
+    now += 1000000;
+    job_progress(j, 9 * MIB, 40 * MIB); /* a guest that writes undoes some */
+    assert_non_null(strstr(got(api_job_show, number), "\"bytes_per_s\":0,\"eta_us\":0"));
+    job_end(j, HV_OK, "moved");
+    assert_null(strstr(got(api_job_show, number), "eta_us"));
 }
 
 /* Those that have ended make room, the oldest first; those that run never do, however old. */
@@ -96,6 +126,7 @@ static void test_too_many(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_jobs), cmocka_unit_test(test_too_many) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_jobs), cmocka_unit_test(test_too_many),
+                                        cmocka_unit_test(test_rate) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,8 +9,8 @@
  *   kernel/store/snapshot_revert.c kernel/store/lv_disk.c kernel/store/volume.c kernel/store/lvm_text.c
  *   kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c kernel/store/lvm_change.c
  *   kernel/store/block_zero.c kernel/vm/vm_disk.c kernel/vm/ram_image.c kernel/config/config.c
- *   kernel/config/config_keys.c kernel/config/config_write.c kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c
- *   kernel/peers/storage_turn.c
+ *   kernel/config/config_keys.c kernel/config/config_write.c kernel/manage/operate_move_disk.c
+ *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c kernel/peers/storage_turn.c
  *   net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/power_cut.c tests/fakes/registry.c
  *   tests/fakes/service.c */
 /* unit-deps: bearssl */
@@ -20,6 +20,7 @@
 #include "kernel/dev/vdev.h"
 #include "kernel/dev/vdev_blk.h"
 #include "kernel/manage/move_disk.c"
+#include "kernel/manage/operate.h"
 #include "kernel/store/checkpoint.h"
 #include "kernel/store/snapshot_disk.h"
 #include "kernel/store/snapshot_make.h"
@@ -214,6 +215,7 @@ struct api_job {
     bool running;
     enum hv_err e;
     char what[200], said[320], text[800];
+    const char *phase;
     uint64_t done, total;
 };
 static struct api_job jobs[MOVES_MAX + 1];
@@ -235,6 +237,11 @@ void job_progress(struct api_job *j, uint64_t done, uint64_t total)
 {
     assert_true(j->running && done <= total);
     j->done = done, j->total = total;
+}
+void job_phase(struct api_job *j, const char *phase)
+{
+    assert_true(j->running);
+    j->phase = phase;
 }
 void job_say(struct api_job *j, const char *text)
 {
@@ -763,6 +770,45 @@ static void test_disk_in_memory(void **state)
     fake_page_fail_after = -1;
 }
 
+/* ---- as an operator says it ---- */
+
+static enum hv_err words(const char *disk, const char *place, const char *fingerprint)
+{
+    struct api_job *j;
+    return operate_move_disk("g0", disk, place, fingerprint, &(struct disk_move_options){ .overwrite = true }, "test",
+                             &j, WHY(why));
+}
+
+static void test_words(void **state)
+{
+    static const char hex[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    (void)state;
+    idle = true;
+    for (unsigned n = 0; n < 10; n++)
+        turn();
+    assert_int_equal(words("sda", "vg0/new", ""), HV_E_NOENT);
+    assert_int_equal(words("vdz", "vg0/new", ""), HV_E_NOENT);
+    assert_int_equal(operate_move_disk_cancel("g0", "vd", "test", WHY(why)), HV_E_NOENT);
+    assert_non_null(strstr(why, "vd is no disk"));
+    assert_int_equal(words("vda", "new", ""), HV_E_INVAL);
+    assert_int_equal(words("vda", "vg0/new serial=x", ""), HV_E_INVAL);
+    assert_non_null(strstr(why, "is no place for a disk"));
+    assert_int_equal(words("vda", "vg0/new", hex), HV_E_INVAL);
+    assert_int_equal(words("vda", "nbd:10.7.0.9/a", hex + 1), HV_E_INVAL);
+    assert_non_null(strstr(why, "64 hex digits"));
+    assert_int_equal(words("vda", "nbd:10.7.0.9/a", hex), HV_OK);
+    assert_string_equal(jobs[0].phase, "queued");
+    assert_true(run_to(MOVE_COPYING));
+    assert_string_equal(jobs[0].phase, "copying");
+    run();
+    assert_int_equal(jobs[0].e, HV_OK);
+    assert_true(vm[0].config.disk[0].nbd.tls && vm[0].config.disk[0].nbd.fingerprint[1] == 0x11);
+    assert_int_equal(words("vda", "vg0/new", ""), HV_OK);
+    assert_int_equal(operate_move_disk_cancel("g0", "vda", "test", WHY(why)), HV_OK);
+    run();
+    assert_int_equal(jobs[1].e, HV_E_CANCEL);
+}
+
 /* ---- the queue ---- */
 
 static void test_queue(void **state)
@@ -939,6 +985,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_stopped_guest, begin, end),
         cmocka_unit_test_setup_teardown(test_stopped_guest_changes, begin, end),
         cmocka_unit_test_setup_teardown(test_disk_in_memory, begin, end),
+        cmocka_unit_test_setup_teardown(test_words, begin, end),
         cmocka_unit_test_setup_teardown(test_queue, begin, end),
         cmocka_unit_test_setup_teardown(test_refused_for_the_guest, begin, end),
         cmocka_unit_test_setup_teardown(test_refused_for_the_place, begin, end),

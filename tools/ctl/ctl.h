@@ -222,6 +222,8 @@ enum exit_code cmd_volume_create(int argc, char **argv);
 enum exit_code cmd_volume_clone(int argc, char **argv);
 enum exit_code cmd_volume_snapshot(int argc, char **argv);
 enum exit_code cmd_volume_revert(int argc, char **argv);
+enum exit_code cmd_job_list(int argc, char **argv);
+enum exit_code cmd_job_watch(int argc, char **argv);
 enum exit_code cmd_volume_resize(int argc, char **argv);
 enum exit_code cmd_volume_rename(int argc, char **argv);
 enum exit_code cmd_volume_delete(int argc, char **argv);
@@ -281,6 +283,11 @@ unsigned progress_width(void);
 unsigned text_columns(const char *text); /* of UTF-8, each character one column */
 /** Show one line: over the last one, cut to the width; without a terminal a line of its own every few seconds. */
 void progress_show(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/** Show "HEAD [==>  ] FIGURES" likewise.  figures writes what follows the bar; with a higher `less`, up to
+ *  PROGRESS_LESS, it leaves out more.  head is cut if even the least does not fit. */
+#define PROGRESS_LESS 3u
+void progress_line(const char *head, uint64_t percent,
+                   void (*figures)(char *out, size_t len, const void *ctx, unsigned less), const void *ctx);
 /** Smooth an estimate.  left_us: remaining time as estimated now, 0: not known.  Returns what to show; 0: not known. */
 uint64_t eta_smooth(struct eta *eta, uint64_t now_us, uint64_t left_us);
 

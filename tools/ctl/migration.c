@@ -11,8 +11,6 @@
 #include <string.h>
 
 #define WATCH_MS 150
-#define BAR_MIN  8
-#define BAR_MAX  32
 #define DOUBT_MS 10000 /* a reachable destination answers much earlier */
 
 /* ---- one move ---- */
@@ -47,12 +45,18 @@ static const char *rate_text(char out[24], uint64_t n, uint64_t unit, bool known
     return known ? decimal(out, n, unit, unit > 1) : "–";
 }
 
+struct move_shown {
+    const json_t *j;
+    uint64_t eta_us;
+};
+
 /* The text after the bar.  less: 0 all, 1 without dirty rate, 2 also without phase and round, 3 also without speed. */
-static void move_figures(char *out, size_t len, const json_t *j, uint64_t eta_us, unsigned less)
+static void move_figures(char *out, size_t len, const void *ctx, unsigned less)
 {
+    const struct move_shown *m = ctx;
+    const json_t *j = m->j, *disks = json_object_get(j, "disks");
     char speed[24], dirty[24], eta[24], stage[80], parts[3][96] = { "", "", "" };
     uint64_t bytes = get_num(j, "bytes_per_s"), pages = get_num(j, "dirty_pages_per_s"), round = get_num(j, "round");
-    const json_t *disks = json_object_get(j, "disks");
     if (disks && !round) {
         snprintf(stage, sizeof(stage), " disks %lu of %lu MiB,", get_num(disks, "done_bytes") >> 20,
                  get_num(disks, "bytes") >> 20);
@@ -67,38 +71,13 @@ static void move_figures(char *out, size_t len, const json_t *j, uint64_t eta_us
     if (less < 1)
         snprintf(parts[2], sizeof(parts[2]), " dirty %s pages/s,", rate_text(dirty, pages, 1, pages || round > 1));
     snprintf(out, len, "%3lu%%%s%s%s eta %s s", get_num(j, "percent"), parts[0], parts[1], parts[2],
-             rate_text(eta, (eta_us + 999999) / 1000000, 1, eta_us));
-}
-
-/* One line for this width: what matters least goes first, the bar gets the rest. */
-static void move_line(char *out, size_t len, const json_t *j, uint64_t eta_us, unsigned width)
-{
-    char head[2 * NAME_MAX_LEN + 8], figures[352], bar[BAR_MAX + 1];
-    unsigned less = 0, room = 0;
-    snprintf(head, sizeof(head), "%.63s -> %.63s", get_str(j, "vm"), get_str(j, "to"));
-    for (; less <= 3; less++) {
-        move_figures(figures, sizeof(figures), j, eta_us, less);
-        unsigned taken = text_columns(head) + text_columns(figures) + 4; /* 4: " [", "] " */
-        room = width > taken ? width - taken : 0;
-        if (room >= BAR_MIN)
-            break;
-    }
-    if (less > 3) {
-        snprintf(out, len, "%s %s", head, figures);
-        return;
-    }
-    room = room < BAR_MAX ? room : BAR_MAX;
-    unsigned done = (unsigned)(get_num(j, "percent") * room / 100);
-    for (unsigned i = 0; i < room; i++)
-        bar[i] = i < done ? '=' : i == done ? '>' : ' ';
-    bar[room] = 0;
-    snprintf(out, len, "%s [%s] %s", head, bar, figures);
+             rate_text(eta, (m->eta_us + 999999) / 1000000, 1, m->eta_us));
 }
 
 static void move_progress(const json_t *j, struct eta *eta)
 {
-    char line[640];
-    uint64_t eta_us = eta_smooth(eta, get_num(j, "elapsed_us"), get_num(j, "eta_us"));
+    char head[2 * NAME_MAX_LEN + 8];
+    struct move_shown shown = { j, eta_smooth(eta, get_num(j, "elapsed_us"), get_num(j, "eta_us")) };
     if (!strcmp(get_str(j, "state"), "queued")) {
         uint64_t place = get_num(j, "storage_position");
         if (place)
@@ -109,8 +88,8 @@ static void move_progress(const json_t *j, struct eta *eta)
     } else if (in_doubt(j)) {
         progress_show("%s -> %s in doubt: %s", get_str(j, "vm"), get_str(j, "to"), get_str(j, "doubt"));
     } else {
-        move_line(line, sizeof(line), j, eta_us, progress_width());
-        progress_show("%s", line);
+        snprintf(head, sizeof(head), "%.63s -> %.63s", get_str(j, "vm"), get_str(j, "to"));
+        progress_line(head, get_num(j, "percent"), move_figures, &shown);
     }
 }
 

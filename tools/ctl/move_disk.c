@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/move_disk.c - godwitctl vm move-disk: a disk of a running guest to another place. */
+ * tools/ctl/move_disk.c - godwitctl vm move-disk: a disk of a guest to another place. */
 #include "tools/ctl/ctl.h"
 
 #include <stdio.h>
@@ -16,8 +16,11 @@ static json_t *move_disk_body(void)
              options.to ? "--limit takes MB per second" : "--to STORE/VOLUME or --to nbd:ADDRESS/EXPORT says where");
         return NULL;
     }
-    return json_pack("{s:s,s:b,s:b,s:I}", "place", options.to, "keep", options.keep, "overwrite", options.overwrite,
-                     "bandwidth_limit_mb", (json_int_t)mb);
+    json_t *body = json_pack("{s:s,s:b,s:b,s:I}", "place", options.to, "keep", options.keep, "overwrite",
+                             options.overwrite, "bandwidth_limit_mb", (json_int_t)mb);
+    if (options.fingerprint)
+        json_object_set_new(body, "fingerprint", json_string(options.fingerprint));
+    return body;
 }
 
 enum exit_code cmd_vm_move_disk(int argc, char **argv)
@@ -43,8 +46,10 @@ enum exit_code cmd_vm_move_disk(int argc, char **argv)
         return watch_job(h, &a);
     if (options.cancel)
         print_message(h, get_str(a.json, "message"));
-    else
+    else if (options.json)
         print_json(json_incref(a.json));
+    else
+        printf("%s/%lu\n", h->name, get_num(a.json, "job"));
     answer_free(&a);
     return EXIT_GOOD;
 }

@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define BAR_MIN      8
+#define BAR_MAX      32
 #define WIDTH_USUAL  80  /* of a terminal that does not say */
 #define DRAW_MS      100 /* so often at most */
 #define LINE_EVERY_S 5   /* without a terminal: a line at most this often */
@@ -113,6 +115,31 @@ void progress_show(const char *fmt, ...)
         fprintf(stderr, "%s\n", text);
     line_after = now + LINE_EVERY_S;
     fflush(stderr);
+}
+
+void progress_line(const char *head, uint64_t percent,
+                   void (*figures)(char *out, size_t len, const void *ctx, unsigned less), const void *ctx)
+{
+    char text[352], bar[BAR_MAX + 1];
+    unsigned width = progress_width(), less = 0, room = 0;
+    for (; less <= PROGRESS_LESS; less++) {
+        figures(text, sizeof(text), ctx, less);
+        unsigned taken = text_columns(head) + text_columns(text) + 4; /* 4: " [", "] " */
+        room = width > taken ? width - taken : 0;
+        if (room >= BAR_MIN)
+            break;
+    }
+    if (less > PROGRESS_LESS) {
+        unsigned taken = text_columns(text) + 1;
+        progress_show("%.*s %s", (int)text_fit(head, width > taken ? width - taken : 0), head, text);
+        return;
+    }
+    room = room < BAR_MAX ? room : BAR_MAX;
+    unsigned done = (unsigned)(percent * room / 100);
+    for (unsigned i = 0; i < room; i++)
+        bar[i] = i < done ? '=' : i == done ? '>' : ' ';
+    bar[room] = 0;
+    progress_show("%s [%s] %s", head, bar, text);
 }
 
 uint64_t eta_smooth(struct eta *eta, uint64_t now_us, uint64_t left_us)

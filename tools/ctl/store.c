@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tools/ctl/store.c - godwitctl disk list, store list|create, volume list|create|resize|rename|delete, and following a
- * job of a host. */
+ * tools/ctl/store.c - godwitctl disk list, store list|create, volume list|create|resize|rename|delete. */
 #include "tools/ctl/ctl.h"
 
 #include <stdio.h>
@@ -23,37 +22,6 @@ static const char *size_text(char out[32], uint64_t bytes)
 static enum exit_code size_argument(const char *text, uint64_t *bytes)
 {
     return size_parse(text, bytes) ? EXIT_GOOD : fail(EXIT_USAGE, "%s is no size; write it like 512M or 20G", text);
-}
-
-/* ---- jobs ---- */
-
-enum exit_code watch_job(struct host *h, struct answer *a)
-{
-    char path[64], message[512];
-    uint64_t job = get_num(a->json, "job");
-    answer_free(a);
-    progress_begin();
-    enum exit_code e = job_follow(h, job, message, sizeof(message));
-    progress_end();
-    if (!e && !options.json)
-        printf("%s\n", message);
-    if (e || !options.json)
-        return e;
-    snprintf(path, sizeof(path), "/v1/jobs/%lu", job);
-    e = ask(h, "GET", path, NULL, a);
-    if (e)
-        return e;
-    print_json(json_incref(a->json));
-    answer_free(a);
-    return EXIT_GOOD;
-}
-
-/* Send a request that begins a job, and follow the job. */
-enum exit_code job_ask(struct host *h, const char *method, const char *path, json_t *body)
-{
-    struct answer a;
-    enum exit_code e = ask(h, method, path, body, &a);
-    return e ? e : watch_job(h, &a);
 }
 
 /* ---- lists ---- */

@@ -12,10 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define JOB_POLL_MS 100
-#define TRIES       30 /* without a byte in between, a second apart: a host's restart takes a while */
-#define HOLE        4096u
-#define MIB         1048576u
+#define TRIES 30 /* without a byte in between, a second apart: a host's restart takes a while */
+#define HOLE  4096u
+#define MIB   1048576u
 
 static uint64_t now_us(void)
 {
@@ -47,41 +46,6 @@ static void bar_show(struct bar *b, uint64_t at)
                   decimal(all, b->total, 1000000, 1), b->total ? at * 100 / b->total : 100,
                   decimal(rate, us ? (uint64_t)((double)moved * 1e6 / (double)us) : 0, 1000000, 1),
                   left_us ? ", left " : "", left_us ? age_text(left, left_us) : "");
-}
-
-/* ---- jobs ---- */
-
-enum exit_code job_follow(struct host *h, uint64_t id, char *message, size_t len)
-{
-    char path[64], what[200] = "";
-    struct bar bar = { .what = what };
-    snprintf(path, sizeof(path), "/v1/jobs/%lu", id);
-    for (;;) {
-        struct answer a;
-        enum exit_code e = ask(h, "GET", path, NULL, &a);
-        if (e)
-            return e;
-        const char *state = get_str(a.json, "state");
-        bool running = !strcmp(state, "running");
-        if (!what[0]) {
-            snprintf(what, sizeof(what), "%s", get_str(a.json, "what"));
-            bar_begin(&bar, what, get_num(a.json, "bytes_done"), get_num(a.json, "bytes"));
-        }
-        bar.total = get_num(a.json, "bytes");
-        if (running && bar.total)
-            bar_show(&bar, get_num(a.json, "bytes_done"));
-        if (running && *get_str(a.json, "message"))
-            progress_show("%s: %s", what, get_str(a.json, "message"));
-        snprintf(message, len, "%s", get_str(a.json, "message"));
-        if (!strcmp(state, "failed"))
-            e = refused(h, get_str(a.json, "code"), message, 409);
-        answer_free(&a);
-        if (!running)
-            return e;
-        if (progress_interrupted())
-            return fail(EXIT_INTERRUPTED, "interrupted; the host goes on: GET /v1/jobs/%lu", id);
-        progress_pause(JOB_POLL_MS);
-    }
 }
 
 /* ---- the volume ---- */
