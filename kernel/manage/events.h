@@ -15,7 +15,7 @@ enum events_kind {
     EVENTS_HOST,  /* subject: this host */
     EVENTS_GUEST, /* a guest; what: its state, or "reset" */
     EVENTS_MOVE,  /* a guest; what: the state of its move, as in GET /v1/migrations */
-    EVENTS_DISK,  /* a guest; what: "lost", "back" */
+    EVENTS_DISK,  /* a guest; what: "lost", "back"; of a disk's move "moving", "moved", "stays" */
     EVENTS_PEER,  /* a peer; what: "reachable", "unreachable" */
     EVENTS_JOB,   /* ""; what: "running", "done", "failed": GET /v1/jobs */
     EVENTS_AUDIT, /* a client, or the console; what: "done", "refused" */

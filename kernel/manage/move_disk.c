@@ -12,7 +12,8 @@
  * A stopped guest (`cold`): the mirror is nobody's disk; it is driven here.  The guest does not start meanwhile.
  *
  * Power cuts.  The registry's entry storage/GUEST.N names the volume to delete after one: at first the new one, if it
- * is made for this; from the switch on the old one, unless it is kept.  At the switch this entry and the guest's
+ * is made for this; from the switch on the old one, unless it is kept.  It has the name, and once there is one the
+ * UUID: another volume may have the name by then.  At the switch this entry and the guest's
  * definition are written together.  Before it is durable the guest has the old disk after a power cut, afterwards the
  * new one; so each write goes to both until it is known to be.  A volume that some guest has is not deleted.
  *
@@ -28,6 +29,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
+#include "kernel/manage/events.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/storage_turn.h"
 #include "kernel/store/checkpoint.h"
@@ -46,6 +48,7 @@
 #define MOVES_MAX 32u
 #define OPEN_US   15000000u /* for the new disk to answer first */
 #define STUCK_US  60000000u /* without progress, while the guest does not depend on it */
+#define RECORD_US 60000000u /* for the registry to be durable, before the job ends */
 #define CLOSE_US  30000000u /* for a disk's last requests to end, before its volume is deleted */
 #define ENTRY_LEN (sizeof("storage/") + CONFIG_NAME_LEN + 4)
 
@@ -67,10 +70,11 @@ enum move_state {
 struct disk_move {
     enum move_state state;
     struct storage_turn turn;
-    struct api_job *job; /* NULL: after a power cut */
+    struct api_job *job; /* NULL: after a power cut, or it has ended */
     char guest[CONFIG_NAME_LEN];
     unsigned disk;
     struct disk_config from, to;
+    char from_uuid[LVM_UUID_LEN], to_uuid[LVM_UUID_LEN]; /* of volumes; to_uuid "": it is not made here, or not yet */
     char from_text[DISK_NAME_LEN + 16], to_text[DISK_NAME_LEN + 16];
     struct disk_move_options o;
     uint64_t bytes;                   /* of the disk */
@@ -152,18 +156,32 @@ static const char *move_entry(const struct disk_move *d, char out[ENTRY_LEN])
     return out;
 }
 
-/* lv: the volume that is to be deleted after a power cut; NULL: none. */
-static enum hv_err move_note(const struct disk_move *d, const struct lv_config *lv, struct why *why)
+/* c: the volume that is to be deleted after a power cut, d->from or d->to; NULL: none. */
+static enum hv_err move_note(const struct disk_move *d, const struct disk_config *c, struct why *why)
 {
-    char entry[ENTRY_LEN], text[2 * CONFIG_LV_NAME_LEN + 2];
+    char entry[ENTRY_LEN], text[2 * CONFIG_LV_NAME_LEN + LVM_UUID_LEN + 3];
+    const char *uuid = c == &d->to ? d->to_uuid : d->from_uuid;
     move_entry(d, entry);
-    if (!lv)
+    if (!c)
         return registry_get(entry, NULL) ? registry_put(entry, NULL, 0, why) : HV_OK;
-    int n = snprintf(text, sizeof(text), "%s/%s\n", lv->vg, lv->lv);
+    int n = snprintf(text, sizeof(text), "%s/%s\n%s%s", c->lv.vg, c->lv.lv, uuid, *uuid ? "\n" : "");
     return registry_put(entry, text, (size_t)n, why);
 }
 
 /* ---- volumes ---- */
+
+/* uuid "": by its name. */
+static const struct lvm_lv *move_volume(const struct lv_config *c, const char *uuid)
+{
+    const struct lvm_group *g = lvm_group_find(c->vg);
+    return !g ? NULL : *uuid ? lvm_lv_by_uuid(&g->vg, uuid) : lvm_lv_find(&g->vg, c->lv);
+}
+
+static void move_uuid(const struct lv_config *c, char uuid[LVM_UUID_LEN])
+{
+    const struct lvm_lv *lv = move_volume(c, "");
+    snprintf(uuid, LVM_UUID_LEN, "%s", lv ? lv->uuid : "");
+}
 
 static void move_on_progress(void *ctx, uint64_t done, uint64_t total)
 {
@@ -175,10 +193,15 @@ static void move_on_progress(void *ctx, uint64_t done, uint64_t total)
 static void move_on_created(void *ctx, enum hv_err e, const char *text)
 {
     struct disk_move *d = ctx;
+    char why[320];
     d->busy = false;
     d->created = !e;
     if (e)
         move_fails(d, e, "%s", text);
+    else
+        move_uuid(&d->to.lv, d->to_uuid);
+    if (!e && (e = move_note(d, &d->to, WHY(why))))
+        move_fails(d, e, "%s", why);
     move_to(d, MOVE_OPENING);
 }
 
@@ -194,37 +217,42 @@ static void move_on_deleted(void *ctx, enum hv_err e, const char *text)
 }
 
 /* The volume to delete at the end; NULL: none. */
-static const struct lv_config *move_garbage(const struct disk_move *d)
+static struct disk_config *move_garbage(struct disk_move *d)
 {
     if (d->err)
-        return d->created ? &d->to.lv : NULL;
-    return d->from.kind == DISK_ON_LV && !d->o.keep ? &d->from.lv : NULL;
+        return d->created ? &d->to : NULL;
+    return d->from.kind == DISK_ON_LV && !d->o.keep ? &d->from : NULL;
 }
 
 static bool move_delete(struct disk_move *d)
 {
-    const struct lv_config *lv = move_garbage(d);
+    struct disk_config *c = move_garbage(d);
     const struct store_watch watch = { move_on_progress, move_on_deleted, d };
     char why[200];
     if (d->busy)
         return false;
-    if (!lv) {
+    if (!c) {
         move_to(d, MOVE_OVER);
         return true;
     }
-    if (vm_disk_owner(lv->vg, lv->lv, NULL)) {
+    const struct lvm_lv *lv = move_volume(&c->lv, c == &d->to ? d->to_uuid : d->from_uuid);
+    if (!lv) {
+        move_on_deleted(d, HV_E_NOENT, "it is not there any more, or its store is gone");
+        return true;
+    }
+    snprintf(c->lv.lv, sizeof(c->lv.lv), "%s", lv->name);
+    if (vm_disk_owner(c->lv.vg, c->lv.lv, NULL)) {
         move_on_deleted(d, HV_E_BUSY, "a guest has it as a disk");
         return true;
     }
-    struct lvm_group *g = lvm_group_find(lv->vg);
     d->busy = true;
-    enum hv_err e = g ? volume_delete(g, lv->lv, &watch, WHY(why)) : HV_E_NOENT;
+    enum hv_err e = volume_delete(lvm_group_find(c->lv.vg), c->lv.lv, &watch, WHY(why));
     if (!e)
         return true;
     d->busy = false;
     if (e == HV_E_BUSY && clock_us() - d->since_us < CLOSE_US)
         return false; /* its disk still closes */
-    move_on_deleted(d, e, g ? why : "its store is gone");
+    move_on_deleted(d, e, why);
     return true;
 }
 
@@ -319,6 +347,8 @@ static enum hv_err move_check(struct disk_move *d, struct why *why)
     memcpy(d->to.serial, d->from.serial, sizeof(d->to.serial));
     if (d->from.kind == DISK_ON_LV && checkpoint_any(d->guest))
         return REFUSE(HV_E_BUSY, "%s has checkpoints, with snapshots of its volumes: delete them first", d->guest);
+    if (d->from.kind == DISK_ON_LV)
+        move_uuid(&d->from.lv, d->from_uuid);
     d->cold = !guest_is_up(vm);
     d->bytes = d->cold ? 0 : vm->disks.d[d->disk].disk->info.bytes;
     config_disk_place(&d->from, d->from_text, sizeof(d->from_text));
@@ -408,7 +438,7 @@ static void move_gone(void *ctx)
 /* The next places are known. */
 static enum hv_err move_prepare(struct disk_move *d, struct why *why)
 {
-    enum hv_err e = d->creates ? move_note(d, &d->to.lv, why) : HV_OK;
+    enum hv_err e = d->creates ? move_note(d, &d->to, why) : HV_OK;
     if (!e) {
         d->mark = registry_mark();
         move_to(d, d->creates ? MOVE_NOTED : MOVE_OPENING);
@@ -434,6 +464,8 @@ static bool move_queued(struct disk_move *d)
     }
     job_say(d->job, "");
     storage_turn_take(&d->turn);
+    events_add(EVENTS_DISK, d->guest, "moving", "vd%c of %s moves from %s to %s", 'a' + d->disk, d->guest, d->from_text,
+               d->to_text);
     vm_disk_moving_set(vm_find(d->guest), d->disk, true);
     d->begun_us = clock_us();
     if (d->cold)
@@ -569,7 +601,7 @@ static enum hv_err move_define(struct disk_move *d, struct why *why)
 {
     struct vm *vm = move_vm_same(d);
     char text[sizeof(d->from_text)] = "";
-    const struct lv_config *old = d->from.kind == DISK_ON_LV && !d->o.keep ? &d->from.lv : NULL;
+    const struct disk_config *old = d->from.kind == DISK_ON_LV && !d->o.keep ? &d->from : NULL;
     if (vm && d->disk < vm->config.n_disks)
         config_disk_place(&vm->config.disk[d->disk], text, sizeof(text));
     if (strcmp(text, d->from_text) != 0)
@@ -587,7 +619,7 @@ static void move_switch(struct disk_move *d)
         char again[200];
         move_fails(d, e, "%s", why);
         mirror_cancel(d->m, why);
-        if (move_note(d, d->creates ? &d->to.lv : NULL, WHY(again)))
+        if (move_note(d, d->creates ? &d->to : NULL, WHY(again)))
             log_error("job", "the registry still says that the move of a disk of %s has ended: %s", d->guest, again);
         return;
     }
@@ -622,14 +654,25 @@ static bool move_copying(struct disk_move *d)
     return true;
 }
 
+/* After a while the job ends, and makes room for others.  The two sides stay equal. */
 static bool move_recording(struct disk_move *d)
 {
-    if (!registry_durable(d->mark)) {
-        if (registry_why()[0])
-            job_say(d->job, registry_why());
-        return false;
+    char text[400];
+    if (registry_durable(d->mark)) {
+        move_to(d, MOVE_LEAVING);
+        return true;
     }
-    move_to(d, MOVE_LEAVING);
+    if (d->job && registry_why()[0])
+        job_say(d->job, registry_why());
+    if (!d->job || clock_us() - d->since_us < RECORD_US)
+        return false;
+    snprintf(text, sizeof(text),
+             "the registry is not written: %s; the disk of %s is on both places, and is kept equal, until it is; "
+             "then %s has it on %s",
+             registry_why(), d->guest, d->guest, d->to_text);
+    job_end(d->job, HV_E_IO, text);
+    d->job = NULL;
+    storage_turn_end(&d->turn);
     return true;
 }
 
@@ -680,10 +723,14 @@ static void move_over(struct disk_move *d)
     if (d->begun_us && move_note(d, NULL, WHY(why)))
         log_warn("job", "%s: that the move of its disk has ended is not noted: %s", d->guest, why);
     move_sum_up(d, text, sizeof(text));
+    if (d->begun_us)
+        events_add(EVENTS_DISK, d->guest, d->err ? "stays" : "moved", "%s", text);
     if (d->job)
         job_end(d->job, d->err, text);
-    else
+    else if (d->err)
         log_info("store", "%s; %s %s", d->why, d->to_text, d->after[0] ? "stays" : "is deleted");
+    else
+        log_info("store", "%s", text);
     storage_turn_end(&d->turn);
     *d = (struct disk_move){ 0 };
 }
@@ -724,13 +771,16 @@ static bool move_step(struct disk_move *d)
 /* ---- after a power cut ---- */
 
 /* A move that ended with the host is taken up where its volume is deleted.  False: there is no place for it now. */
-static bool move_left_begin(const char *entry, const struct lv_config *lv)
+static bool move_left_begin(const char *entry, const char *vg, const struct lvm_lv *lv)
 {
     struct disk_move *d = move_place();
     const char *dot = strrchr(entry, '.'), *name = entry + strlen("storage/");
     if (!d)
         return false;
-    *d = (struct disk_move){ .created = true, .to = { .kind = DISK_ON_LV, .lv = *lv }, .begun_us = clock_us() };
+    *d = (struct disk_move){ .created = true, .to.kind = DISK_ON_LV, .begun_us = clock_us() };
+    snprintf(d->to.lv.vg, sizeof(d->to.lv.vg), "%s", vg);
+    snprintf(d->to.lv.lv, sizeof(d->to.lv.lv), "%s", lv->name);
+    snprintf(d->to_uuid, sizeof(d->to_uuid), "%s", lv->uuid);
     snprintf(d->guest, sizeof(d->guest), "%.*s", (int)(dot - name), name);
     d->disk = (unsigned)strtoul(dot + 1, NULL, 10);
     config_disk_place(&d->to, d->to_text, sizeof(d->to_text));
@@ -739,20 +789,24 @@ static bool move_left_begin(const char *entry, const struct lv_config *lv)
     return true;
 }
 
-/* The entry has GROUP/VOLUME and a newline.  False: look again in the next turn. */
+/* The entry has the lines GROUP/VOLUME and UUID; without the second one, the volume was not made before the power went,
+ * or the entry is of an older release.  False: look again in the next turn. */
 static bool move_left_look(const char *entry)
 {
     struct disk_config d;
-    char value[2 * CONFIG_LV_NAME_LEN + 8], why[200];
-    const char *text = registry_get(entry, NULL);
-    snprintf(value, sizeof(value), "lv:%.*s", (int)strcspn(text, "\n"), text);
+    char value[2 * CONFIG_LV_NAME_LEN + 8], uuid[LVM_UUID_LEN], why[200];
+    const char *text = registry_get(entry, NULL), *second = text + strcspn(text, "\n");
+    snprintf(value, sizeof(value), "lv:%.*s", (int)(second - text), text);
+    second += *second == '\n';
+    snprintf(uuid, sizeof(uuid), "%.*s", (int)strcspn(second, "\n"), second);
     struct lvm_group *g = strrchr(entry, '.') && config_disk_parse(value, &d) ? lvm_group_find(d.lv.vg) : NULL;
     if (!g) {
         log_warn("store", "%s: the move of a disk ended with this host; the volume's store is not here", value);
         return true;
     }
-    if (lvm_lv_find(&g->vg, d.lv.lv) && !vm_disk_owner(d.lv.vg, d.lv.lv, NULL))
-        return move_left_begin(entry, &d.lv);
+    const struct lvm_lv *lv = move_volume(&d.lv, uuid);
+    if (lv && !vm_disk_owner(d.lv.vg, lv->name, NULL))
+        return move_left_begin(entry, d.lv.vg, lv);
     if (registry_put(entry, NULL, 0, WHY(why)))
         log_warn("store", "%s stays in the registry: %s", entry, why);
     return true;
