@@ -26,6 +26,7 @@
 #include "kernel/peers/evacuate.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/move_record.h"
+#include "kernel/peers/move_volume.h"
 #include "kernel/peers/save.h"
 #include "kernel/peers/start.h"
 #include "kernel/run/sched.h"
@@ -144,6 +145,7 @@ void kernel_entry(struct boot_info *bi)
     vm_manage_init(bi, save_let_go);
     vm_define_step();   /* what the registry defines */
     move_record_step(); /* what it has of moves */
+    (void)move_volume_step();
     start_all();
     log_info("host", "up %lu us after entry", clock_tsc_to_us(tsc_read() - bi->entry_tsc));
     console_init(bi);

@@ -162,14 +162,16 @@ static void put_volume(struct json *o, struct lvm_group *g, const struct lvm_lv 
     const struct lvm_lv *snap = lvm_snap_of(&g->vg, lv);
     const struct lvm_lv *base = snap ? lvm_lv_find(&g->vg, snap->snap.origin) : NULL;
     const char *sha256 = lvm_lv_tag(lv, "godwit.sha256"), *owner = vm_disk_owner(g->vg.name, lv->name, NULL);
+    char why[300];
+    bool whole = !lvm_filled(g, lv, WHY(why));
     json_object(o, NULL);
     json_str(o, "name", lv->name);
     json_str(o, "uuid", lv->uuid);
     json_num(o, "bytes", (base ? base : lv)->extents * g->vg.extent_bytes);
     json_num(o, "allocated_bytes", lv->extents * g->vg.extent_bytes);
     json_bool(o, "read_only", lv->read_only);
-    json_bool(o, "usable", lv->usable);
-    json_str(o, "why", lv->type);
+    json_bool(o, "usable", lv->usable && whole);
+    json_str(o, "why", whole ? lv->type : why);
     json_bool(o, "open", lvm_use_get(g, lv->uuid)->open);
     json_str(o, "guest", owner ? owner : "");
     json_str(o, "base", base ? base->name : "");

@@ -271,7 +271,7 @@ static enum hv_err arrive_disk_make(struct arrive_disks *a, struct arrive_disk *
     if (!g)
         return REFUSE(HV_E_NOENT, "the store %s is gone", k->group);
     move_record_id(&a->id, id);
-    enum hv_err e = volume_create_to_fill(g, k->name, k->bytes, MOVE_TAG, id, &watch, why);
+    enum hv_err e = volume_create_to_fill(g, k->name, k->bytes, id, &watch, why);
     k->begun = !e;
     return e;
 }
@@ -405,7 +405,7 @@ void arrive_disks_keep(struct arrive_disks *a)
     for (unsigned i = 0; i < a->n; i++) {
         struct lvm_group *g = lvm_group_find(a->d[i].group);
         if (g)
-            lvm_use_get(g, a->d[i].uuid)->filling = false;
+            lvm_use_get(g, a->d[i].uuid)->filled = true;
         move_volume_keep(a->d[i].group, a->d[i].uuid);
     }
     move_record_made(&a->id);

@@ -20,6 +20,7 @@
 
 static uint64_t epoch, merges;                /* of the registry that was read */
 static uint64_t last_order;                   /* of the entries job/ID */
+static bool here_missed;                      /* a guest's entry still says arriving, as the disk failed */
 static char arrived[VM_MAX][CONFIG_NAME_LEN]; /* by slot: the guest of an entry arrived/NAME of state here; "": none */
 
 /* ---- texts ---- */
@@ -212,9 +213,14 @@ static void left_forget(const char *guest)
 void move_record_here(const struct vm *vm, const struct mig_id *id, const char *peer, struct move_write *w)
 {
     char why[300];
-    if (arrival_put(vm, id, peer, "here", w, WHY(why)))
-        log_error("mig", "%s is this host's now, and not recorded as such: after a power cut it is known nowhere: %s",
+    if (arrival_put(vm, id, peer, "here", w, WHY(why))) {
+        log_error("mig",
+                  "%s is this host's now, and not recorded as such until the disk works again: after a power cut "
+                  "before "
+                  "that it is known nowhere: %s",
                   vm->config.name, why);
+        here_missed = true;
+    }
     left_forget(vm->config.name);
     snprintf(arrived[vm_slot(vm)], CONFIG_NAME_LEN, "%s", vm->config.name);
 }
@@ -224,6 +230,21 @@ void move_record_refused(const char *guest, const struct mig_id *id, const char 
     char name[ENTRY_NAME_LEN];
     job_note(guest, id, peer, "refused", why);
     record_remove(guest_name(name, guest));
+}
+
+/* The registry's disk works again: record the guests that came meanwhile. */
+static void here_catch_up(void)
+{
+    char name[ENTRY_NAME_LEN], hex[VALUE_LEN], peer[VALUE_LEN];
+    struct mig_id id;
+    here_missed = false;
+    for (unsigned i = 0; i < vm_slots(); i++) {
+        const struct vm *vm = vm_at(i);
+        const char *text = arrived[i][0] ? registry_get(guest_name(name, arrived[i]), NULL) : NULL;
+        if (vm && text && value_is(text, "state", "arriving") && value_get(text, "id", 0, hex) &&
+            hex_read(hex, id.b, sizeof(id.b)) && value_get(text, "peer", 0, peer))
+            move_record_here(vm, &id, peer, NULL);
+    }
 }
 
 bool move_record_is_here(const char *guest)
@@ -460,4 +481,6 @@ void move_record_step(void)
         arrival_forget(arrived[i]);
         arrived[i][0] = '\0';
     }
+    if (here_missed && registry_present() && !registry_why()[0])
+        here_catch_up();
 }

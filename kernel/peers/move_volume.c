@@ -28,7 +28,7 @@ struct errand {
     uint64_t mark;               /* of the registry at the first try */
 };
 static struct errand *errands; /* owned */
-static uint64_t epoch;         /* of the registry by which tagged volumes were judged */
+static uint64_t epoch, merges; /* of the registry by which tagged volumes were judged */
 
 static void errand_add(const char *group, const char *uuid, bool keep)
 {
@@ -55,7 +55,9 @@ static void errand_done(void *ctx, enum hv_err err, const char *text)
     if (err && e->over)
         log_error("mig", "%s/%s is not %s: %s", e->group, e->name, e->keep ? "released from its move" : "deleted",
                   text);
-    else if (!err && !e->keep)
+    else if (!err && e->keep)
+        lvm_use_get(lvm_group_find(e->group), e->uuid)->filled = false; /* the tag is gone */
+    else if (!err)
         log_info("mig", "%s/%s is deleted: its guest does not run here", e->group, e->name);
 }
 
@@ -68,7 +70,7 @@ static enum hv_err tag_remove(struct lvm_group *g, struct errand *e, struct why 
     if (err)
         return err;
     struct lvm_lv *lv = lvm_change_find(c, e->name);
-    err = lv ? lvm_change_tag(c, lv, MOVE_TAG, NULL, why) : HV_E_NOENT;
+    err = lv ? lvm_change_tag(c, lv, LVM_TAG_MOVE, NULL, why) : HV_E_NOENT;
     if (err)
         lvm_change_drop(c);
     else
@@ -83,7 +85,7 @@ static void errand_try(struct errand *e)
     const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, e->uuid) : NULL;
     if (!e->retry_us)
         e->mark = registry_mark();
-    if (!lv || (e->keep && !lvm_lv_tag(lv, MOVE_TAG))) {
+    if (!lv || (e->keep && !lvm_lv_tag(lv, LVM_TAG_MOVE))) {
         e->over = true;
         return;
     }
@@ -213,39 +215,42 @@ static void leaving_look(bool begin)
 
 static void tagged_judge(struct lvm_group *g, const struct lvm_lv *lv)
 {
-    switch (move_record_fate(lvm_lv_tag(lv, MOVE_TAG))) {
-    case MOVE_FATE_HERE: move_volume_keep(g->vg.name, lv->uuid); break;
-    case MOVE_FATE_ENDED:
-        lvm_use_get(g, lv->uuid)->filling = true;
-        move_volume_delete(g->vg.name, lv->uuid);
+    switch (move_record_fate(lvm_lv_tag(lv, LVM_TAG_MOVE))) {
+    case MOVE_FATE_HERE:
+        lvm_use_get(g, lv->uuid)->filled = true;
+        move_volume_keep(g->vg.name, lv->uuid);
         break;
+    case MOVE_FATE_ENDED: move_volume_delete(g->vg.name, lv->uuid); break;
     case MOVE_FATE_NONE:
-        lvm_use_get(g, lv->uuid)->filling = true; /* for all that is known, it is not whole */
         log_warn("mig", "%s/%s was made for a guest that was arriving, and nothing is known of it: it is kept",
                  g->vg.name, lv->name);
         break;
     }
 }
 
-static void tagged_look(void)
+/* first: of this boot.  Later a registry that is adopted may know of more guests that are here; what moves are filling
+ * meanwhile is not touched. */
+static void tagged_look(bool first)
 {
     for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++) {
         struct lvm_group *g = lvm_group_at(i);
-        for (unsigned k = 0; k < g->vg.n_lvs; k++)
-            if (lvm_lv_tag(&g->vg.lv[k], MOVE_TAG) && !g->why_not[0])
+        for (unsigned k = 0; k < g->vg.n_lvs; k++) {
+            const char *tag = lvm_lv_tag(&g->vg.lv[k], LVM_TAG_MOVE);
+            if (tag && !g->why_not[0] && (first || move_record_fate(tag) == MOVE_FATE_HERE))
                 tagged_judge(g, &g->vg.lv[k]);
+        }
     }
 }
 
 bool move_volume_step(void)
 {
     bool moved = false;
-    if (epoch != registry_epoch()) {
-        if (!epoch) { /* this boot's first: before any guest can arrive here, or leave */
-            tagged_look();
+    if (epoch != registry_epoch() || merges != registry_merges()) {
+        tagged_look(!epoch); /* this boot's first is before any guest can arrive here, or leave */
+        if (!epoch)
             leaving_look(true);
-        }
         epoch = registry_epoch();
+        merges = registry_merges();
     }
     for (struct errand **at = &errands, *e; (e = *at);) {
         if (!e->begun && !e->over && clock_us() >= e->retry_us)

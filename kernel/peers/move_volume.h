@@ -2,9 +2,9 @@
  * kernel/peers/move_volume.h - volumes of guests that move: those of a guest that has left are deleted, and so are
  * those that were made for one that did not come.  Service pCPU only.
  *
- * A volume that is made for an arriving guest has the tag MOVE_TAG with the job's id, from its first moment until the
- * guest is recorded as this host's.  So after a power cut it is known whose it is: deleted if the guest did not come,
- * kept if it did, or if nothing is known. */
+ * A volume that is made for an arriving guest has the tag LVM_TAG_MOVE with the job's id, from its first moment until
+ * the guest is recorded as this host's.  So after a power cut it is known whose it is: deleted if the guest did not
+ * come, kept if it did.  If nothing is known it is kept, and closed to all: it may be not whole. */
 #ifndef GODWIT_KERNEL_PEERS_MOVE_VOLUME_H
 #define GODWIT_KERNEL_PEERS_MOVE_VOLUME_H
 
@@ -12,8 +12,6 @@
 #include "kernel/store/lvm.h"
 #include "kernel/store/volume.h"
 #include "migrate/mig.h"
-
-#define MOVE_TAG "godwit.move"
 
 /** Delete the volume once nobody uses it; remove its tag.  Both go on in the service loop.  A failure is logged. */
 void move_volume_delete(const char *group, const char *uuid);

@@ -262,7 +262,7 @@ struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid)
 {
     struct lvm_use *found = NULL;
     for (struct lvm_use *u = g->use; u < g->use + LVM_LVS_MAX; u++) {
-        bool used = u->disks || u->clones || u->filling;
+        bool used = u->disks || u->clones || u->filled;
         if (used && !strcmp(u->uuid, uuid))
             return u;
         if (!used && !found)
@@ -276,7 +276,7 @@ struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid)
 
 enum hv_err lvm_filled(struct lvm_group *g, const struct lvm_lv *lv, struct why *why)
 {
-    if (lvm_use_get(g, lv->uuid)->filling)
+    if (lvm_lv_tag(lv, LVM_TAG_MOVE) && !lvm_use_get(g, lv->uuid)->filled)
         return REFUSE(HV_E_BUSY, "the volume %s/%s is not whole: it was made for a guest that is arriving, or did not",
                       g->vg.name, lv->name);
     return HV_OK;

@@ -8,12 +8,15 @@
 
 #define LVM_VGS_MAX 8
 
+/* On a volume that a move fills, from its first moment on: for whose job.  It reads as what others left there. */
+#define LVM_TAG_MOVE "godwit.move"
+
 /* A volume in use.  disks: those that have it open, or whose last requests are not done.  clones: the same of its
- * snapshots and clones.  filling: see volume_create_to_fill().  None of these: this place is free */
+ * snapshots and clones.  filled: it is whole, and LVM_TAG_MOVE is about to go.  None of these: this place is free */
 struct lvm_use {
     char uuid[LVM_UUID_LEN];
     unsigned disks, clones;
-    bool open, filling;
+    bool open, filled;
 };
 #define LVM_RESERVATIONS_MAX 16 /* of a group */
 #define LVM_RESERVE_SEGS     64
@@ -58,7 +61,8 @@ struct lvm_group *lvm_group_at(unsigned i);
 struct lvm_group *lvm_group_find(const char *name);
 /** The use of a volume that g has: the one that is there, or a free place, which takes the UUID. */
 struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid);
-/** HV_E_BUSY: a move is filling the volume, or did not come to its end. */
+/** HV_E_BUSY: a move is filling the volume, or did not come to its end: it has LVM_TAG_MOVE, and is not `filled`.  So
+ *  whoever reads the store keeps it closed. */
 HV_MUST_CHECK enum hv_err lvm_filled(struct lvm_group *g, const struct lvm_lv *lv, struct why *why);
 /** The volume VG/LV, to be used by a guest.  HV_E_NOENT: there is no such group or volume.  HV_E_UNSUPP: it cannot be
  *  used, for the reason in *why. */

@@ -11,7 +11,7 @@
  * before the volume exists.
  *
  * A volume that a move fills is not zeroed, but for what is behind the guest's disk.  It exists before it is whole: its
- * tag tells that to the next boot, and `filling` to this one. */
+ * tag tells that to everybody. */
 #include "kernel/store/volume.h"
 
 #include <stdio.h>
@@ -33,7 +33,7 @@ struct volume_op {
     enum volume_state state;
     struct lvm_group *group;
     char name[LVM_NAME_LEN], to[LVM_NAME_LEN];
-    char key[32], value[48];          /* CREATE: its tag; "": none */
+    char job[48];                     /* CREATE: its LVM_TAG_MOVE; "": none */
     char uuid[LVM_UUID_LEN];          /* of an old volume: another may have its name by now */
     uint32_t extents;                 /* CREATE, RESIZE: what it shall have */
     struct lvm_reservation *reserved; /* NULL: none */
@@ -194,15 +194,14 @@ enum hv_err volume_create(struct lvm_group *g, const char *name, uint64_t bytes,
     return e ? e : create_begin(op, bytes, why);
 }
 
-enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *key,
-                                  const char *value, const struct store_watch *watch, struct why *why)
+enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *job,
+                                  const struct store_watch *watch, struct why *why)
 {
     struct volume_op *op;
     enum hv_err e = op_new(VOLUME_CREATE, g, name, watch, &op, why);
     if (e)
         return e;
-    snprintf(op->key, sizeof(op->key), "%s", key);
-    snprintf(op->value, sizeof(op->value), "%s", value);
+    snprintf(op->job, sizeof(op->job), "%s", job);
     op->filled = bytes;
     return create_begin(op, bytes, why);
 }
@@ -322,11 +321,8 @@ static void committed(void *ctx, enum hv_err e, const char *text)
     char good[320];
     snprintf(good, sizeof(good), "the volume %s/%s %s", op->group->vg.name, op->to[0] ? op->to : op->name,
              is[op->kind]);
-    const struct lvm_lv *lv = !e && op->filled ? lvm_lv_find(&op->group->vg, op->name) : NULL;
-    if (lv)
-        lvm_use_get(op->group, lv->uuid)->filling = true;
     if (!e && op->kind == VOLUME_DELETE)
-        op->held->filling = false;
+        op->held->filled = false;
     op_over(op, e, e ? text : good);
 }
 
@@ -344,7 +340,7 @@ static enum hv_err edit_create(struct volume_op *op, struct lvm_change *c, struc
 {
     struct lvm_lv *lv;
     enum hv_err e = lvm_change_add_reserved(c, op->name, op->reserved, &lv, why);
-    return e || !op->key[0] ? e : lvm_change_tag(c, lv, op->key, op->value, why);
+    return e || !op->job[0] ? e : lvm_change_tag(c, lv, LVM_TAG_MOVE, op->job, why);
 }
 
 static enum hv_err op_edit(struct volume_op *op, struct lvm_change *c, struct why *why)

@@ -38,11 +38,10 @@ struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid)
 uint32_t lvm_extents_free(const struct lvm_group *g) { return g != NULL; }
 enum hv_err lvm_may_change(const struct lvm_group *g, struct why *why) { return g && why ? HV_OK : HV_E_BUSY; }
 const char *vm_disk_owner(const char *vg, const char *name, const char *but) { return vg && name && but ? NULL : ""; }
-enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *key,
-                                  const char *value, const struct store_watch *w, struct why *why)
+enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *job,
+                                  const struct store_watch *w, struct why *why)
 {
-    assert_true(g == &group && !strcmp(name, "db") && bytes == BYTES && !strcmp(key, MOVE_TAG) && value && why);
-    use.filling = true;
+    assert_true(g == &group && !strcmp(name, "db") && bytes == BYTES && job && why);
     watch = *w;
     return HV_OK;
 }
@@ -144,17 +143,18 @@ static void test_whole(void **s)
     lacks(a, "has not written 64 KiB");
     put(a, MIG_DISK_WRITE, 4 * MIB, BYTES - 4 * MIB);
     lacks(a, NULL);
-    assert_true(use.filling);
+    assert_false(use.filled);
     arrive_disks_keep(a);
-    assert_true(!use.filling && n_keep == 1 && !n_delete);
+    assert_true(use.filled && n_keep == 1 && !n_delete);
     lacks(NULL, NULL);
 }
 
 static void test_dropped(void **s)
 {
     (void)s;
+    use.filled = false;
     arrive_disks_drop(arrival());
-    assert_true(use.filling && n_delete == 1 && !n_keep);
+    assert_true(!use.filled && n_delete == 1 && !n_keep);
     char why[200];
     struct arrive_disks *a;
     for (unsigned n = 0; n < 2; n++) {

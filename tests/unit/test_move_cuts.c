@@ -103,7 +103,7 @@ static void volume_make(const char *name, const char *id)
 {
     bool done = false;
     struct store_watch w = { on_progress, on_done, &done };
-    if (volume_create_to_fill(lvm_group_find("vg0"), name, 4 * MIB, MOVE_TAG, id, &w, WHY(why)))
+    if (volume_create_to_fill(lvm_group_find("vg0"), name, 4 * MIB, id, &w, WHY(why)))
         fail_msg("%s", why);
     while (!done)
         turn();
@@ -138,7 +138,7 @@ static void test_delete_and_keep(void **s)
     (void)s;
     move_volume_keep("vg0", uuid);
     turns(50);
-    assert_true(volume("in") && !lvm_lv_tag(volume("in"), MOVE_TAG));
+    assert_true(volume("in") && !lvm_lv_tag(volume("in"), LVM_TAG_MOVE));
     move_volume_keep("vg0", uuid); /* again */
     turns(50);
     move_volume_delete("vg0", uuid);
@@ -224,7 +224,7 @@ static void test_disk_fails(void **s)
         assert_true(said(keep ? "vg0/in is not released from its move: " : "vg0/in is not deleted: "));
         host_forget();
         host_on();
-        assert_true(volume("in") && lvm_lv_tag(volume("in"), MOVE_TAG));
+        assert_true(volume("in") && lvm_lv_tag(volume("in"), LVM_TAG_MOVE));
         turns(5);
     }
     move_volume_delete("vg0", uuid);
@@ -248,8 +248,8 @@ static void test_judged(void **s)
         fate = (enum move_fate)f;
         turns(100);
         assert_int_equal(volume("in") != NULL, f != MOVE_FATE_ENDED);
-        assert_int_equal(volume("in") && lvm_lv_tag(volume("in"), MOVE_TAG), f == MOVE_FATE_NONE);
-        assert_non_null(lvm_lv_tag(volume("other"), MOVE_TAG));
+        assert_int_equal(volume("in") && lvm_lv_tag(volume("in"), LVM_TAG_MOVE), f == MOVE_FATE_NONE);
+        assert_non_null(lvm_lv_tag(volume("other"), LVM_TAG_MOVE));
         if (f == MOVE_FATE_HERE) {
             move_volume_delete("vg0", uuid);
             turns(100);
@@ -258,6 +258,42 @@ static void test_judged(void **s)
     }
     assert_int_equal(lvm_group_find("vg0")->vg.n_lvs, others - 1);
     assert_true(said("vg0/other was made for a guest that was arriving, and nothing is known of it: it is kept"));
+}
+
+/* The tag alone closes a volume: before the registry is there, without one, and on a host that adopts the store.  A
+ * guest that is here opens its own at once, though the disk fails when the tag is to go. */
+static void test_tag_closes(void **s)
+{
+    (void)s;
+    struct disk *d;
+    host_forget();
+    host_on();
+    fake_registry_there = false;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(lv_disk_check("vg0", "in", WHY(why)), HV_E_BUSY);
+        assert_non_null(strstr(why, "the volume vg0/in is not whole"));
+        assert_int_equal(lv_disk_open("vg0", "in", &d, WHY(why)), HV_E_BUSY);
+        assert_int_equal(lv_disk_open_kept("vg0", "in", &d, WHY(why)), HV_E_BUSY);
+        turns(100);
+    }
+    fake_registry_there = true; /* it knows nothing of the job */
+    turns(100);
+    assert_int_equal(lv_disk_check("vg0", "in", WHY(why)), HV_E_BUSY);
+    fate = MOVE_FATE_ENDED; /* that of another host, which is adopted: only guests that are here count */
+    fake_registry_merged();
+    turns(100);
+    assert_int_equal(lv_disk_check("vg0", "in", WHY(why)), HV_E_BUSY);
+    fate = MOVE_FATE_HERE;
+    power_disks[0].fails = true;
+    fake_registry_merged();
+    turns(2);
+    assert_int_equal(lv_disk_check("vg0", "in", WHY(why)), HV_OK);
+    power_disks[0].fails = false;
+    turns(2000);
+    assert_true(volume("in") && !lvm_lv_tag(volume("in"), LVM_TAG_MOVE));
+    assert_int_equal(lv_disk_check("vg0", "in", WHY(why)), HV_OK);
+    for (unsigned i = 0; i < LVM_LVS_MAX; i++)
+        assert_false(lvm_group_find("vg0")->use[i].filled);
 }
 
 /* The power goes at a write of a deletion, or of a keep.  The next boot ends it, and loses nothing else.  True: there
@@ -277,7 +313,7 @@ static bool cut_at(bool keep, uint64_t n, uint64_t seed)
     assert_true(!keep || volume("in"));
     turns(200);
     assert_int_equal(volume("in") != NULL, keep);
-    assert_true(!keep || !lvm_lv_tag(volume("in"), MOVE_TAG));
+    assert_true(!keep || !lvm_lv_tag(volume("in"), LVM_TAG_MOVE));
     assert_int_equal(lvm_group_find("vg0")->vg.n_lvs, others + keep);
     return over;
 }
@@ -311,9 +347,8 @@ static void test_cut_keep(void **s)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-    const struct CMUnitTest tests[] = { T(test_delete_and_keep), T(test_after_the_registry),
-                                        T(test_in_use),          T(test_renamed),
-                                        T(test_disk_fails),      T(test_judged),
-                                        T(test_cut_delete),      T(test_cut_keep) };
+    const struct CMUnitTest tests[] = { T(test_delete_and_keep), T(test_after_the_registry), T(test_in_use),
+                                        T(test_renamed),         T(test_disk_fails),         T(test_judged),
+                                        T(test_tag_closes),      T(test_cut_delete),         T(test_cut_keep) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

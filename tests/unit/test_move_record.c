@@ -194,6 +194,25 @@ static void test_destination(void **s)
     assert_true(mig_id_eq(&seen.id, &id1));
 }
 
+/* The registry's disk fails when the guest is here, and works again: it is recorded then. */
+static void test_here_later(void **s)
+{
+    (void)s;
+    struct move_write w = { 0 };
+    assert_int_equal(move_record_arriving(guest, &id1, "a", &w, WHY(why)), HV_OK);
+    fake_registry_bad = "the disk has failed";
+    move_record_here(guest, &id1, "a", &w);
+    for (unsigned i = 0; i < 3; i++)
+        move_record_step();
+    assert_false(move_record_is_here("web"));
+    fake_registry_bad = "";
+    move_record_step();
+    assert_true(move_record_is_here("web"));
+    boot();
+    assert_true(mig_id_eq(&seen.id, &id1) && seen.verdict == MIG_V_RUNNING);
+    is_the_guest();
+}
+
 /* A, likewise. */
 static void test_source(void **s)
 {
@@ -343,9 +362,10 @@ static void test_adopted(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_destination, set_up),    cmocka_unit_test_setup(test_source, set_up),
-        cmocka_unit_test_setup(test_passes_through, set_up), cmocka_unit_test_setup(test_bounded, set_up),
-        cmocka_unit_test_setup(test_adopted, set_up),        cmocka_unit_test_setup(test_odd, set_up),
+        cmocka_unit_test_setup(test_destination, set_up), cmocka_unit_test_setup(test_here_later, set_up),
+        cmocka_unit_test_setup(test_source, set_up),      cmocka_unit_test_setup(test_passes_through, set_up),
+        cmocka_unit_test_setup(test_bounded, set_up),     cmocka_unit_test_setup(test_adopted, set_up),
+        cmocka_unit_test_setup(test_odd, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -225,7 +225,7 @@ static void test_cold(void **state)
     assert_string_equal(is, root);
     hash_of(volume_bytes("data.2"), EXTENT, is);
     assert_string_equal(is, data);
-    assert_null(lvm_lv_tag(volume("root.2"), MOVE_TAG));
+    assert_null(lvm_lv_tag(volume("root.2"), LVM_TAG_MOVE));
 }
 
 /* The move fails, at any time: the source's volumes are as they were and may be used, the others are gone. */
