@@ -2,8 +2,8 @@
  * tests/fuzz/fuzz_vm_state.c - a malicious peer's state and offer: refused, or accepted; then the machine must work,
  * and save a state that loads again.
  *
- * Input: byte 0, bit 0: patches to a valid state (or offer) instead of raw bytes; bit 1: offer.  A patch is 3 bytes:
- * offset (2), value. */
+ * Input: byte 0, bit 0: patches to a valid state (or offer) instead of raw bytes; bit 1: offer; bit 2: that of a
+ * stopped guest with a volume that moves along to a chosen place.  A patch is 3 bytes: offset (2), value. */
 /* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/vm/vm_knows.c kernel/config/config.c
  *   kernel/config/config_keys.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/dev/vdev_net.h"
+#include "tests/fakes/lvm.h"
 #include "tests/fakes/virtio_driver.h"
 
 #define CHECK(x)     \
@@ -24,8 +25,19 @@
             abort(); \
     } while (0)
 static struct machine m;
-static uint8_t good_state[VM_STATE_MAX], good_offer[VM_OFFER_MAX], buf[VM_STATE_MAX];
-static size_t state_len, offer_len;
+static uint8_t good_state[VM_STATE_MAX], good_offer[VM_OFFER_MAX], good_along[VM_OFFER_MAX], buf[VM_STATE_MAX];
+static size_t state_len, offer_len, along_len;
+
+static void along_make(void)
+{
+    static struct vm stopped = { .config = { .name = "test", .n_cpus = 1, .memory_bytes = GIB, .pin = -1 } };
+    stopped.config.n_disks = 2;
+    stopped.config.disk[0] = (struct disk_config){ .kind = DISK_IN_RAM, .bytes = 2 * MIB };
+    stopped.config.disk[1] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "godwit", "db" } };
+    fake_group.vg.n_lvs = 1;
+    fake_group.vg.lv[0] = (struct lvm_lv){ .name = "db", .extents = 3 };
+    CHECK(vm_offer_write(&stopped, machine_knows(), "vdb=fast/x", good_along, sizeof(good_along), &along_len) == HV_OK);
+}
 
 static void begin(void)
 {
@@ -51,14 +63,14 @@ static void begin(void)
 
 static size_t input_make(const uint8_t *data, size_t size)
 {
-    bool patch = data[0] & 1, offer = data[0] & 2;
+    bool patch = data[0] & 1, offer = data[0] & 2, along = data[0] & 4;
     size_t len = size - 1;
     if (!patch) {
         memcpy(buf, data + 1, len);
         return len;
     }
-    len = offer ? offer_len : state_len;
-    memcpy(buf, offer ? good_offer : good_state, len);
+    len = !offer ? state_len : along ? along_len : offer_len;
+    memcpy(buf, !offer ? good_state : along ? good_along : good_offer, len);
     for (size_t i = 1; i + 3 <= size; i += 3)
         buf[(data[i] | data[i + 1] << 8) % len] = data[i + 2];
     return len;
@@ -117,6 +129,11 @@ static void try_offer(const uint8_t *p, size_t len)
     }
     (void)vm_offer_check(&o, GIB, ignore, NULL);
     CHECK(memchr(o.config.name, 0, sizeof(o.config.name)) && memchr(o.config.cmdline, 0, sizeof(o.config.cmdline)));
+    for (unsigned i = 0; i < o.config.n_disks; i++) {
+        const struct lv_config *lv = &o.config.disk[i].lv;
+        CHECK(!o.place_chosen[i] || o.config.disk[i].kind == DISK_ON_LV);
+        CHECK(memchr(lv->vg, 0, sizeof(lv->vg)) && memchr(lv->lv, 0, sizeof(lv->lv)));
+    }
     CHECK(o.config.n_cpus >= 1 && o.config.n_cpus <= VM_MAX_VCPUS);
 }
 
@@ -128,6 +145,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 1 || size > 60000)
         return 0;
     begin();
+    along_make();
     size_t len = input_make(data, size);
     uint8_t *exact = malloc(len + !len); /* ASan sees what is read beyond */
     CHECK(exact);
