@@ -748,6 +748,23 @@ static void test_memory_of_all(void **s)
     turns(50);
 }
 
+/* No memory for one of them: nothing has changed, and the guest runs. */
+static void test_no_memory(void **s)
+{
+    (void)s;
+    mem_scarce = sizeof(struct creating);
+    refused(create("a"), HV_E_NOMEM, "no memory on this host for the checkpoint a of g1");
+    mem_scarce = 0;
+    good(create("a"));
+    mem_scarce = sizeof(struct revert);
+    refused(revert("a", true), HV_E_NOMEM, "no memory on this host for the checkpoint a of g1");
+    assert_int_equal(vm_state(&here[1]), VM_RUNNING);
+    mem_scarce = sizeof(struct deleting);
+    refused(delete ("a"), HV_E_NOMEM, "no memory on this host for the checkpoint a of g1");
+    mem_scarce = 0;
+    assert_true(is_there("a") && numbers_are(10));
+}
+
 /* A list of all that fit into a store is a matter of milliseconds, and ends whatever the parts say. */
 static void test_long_list(void **s)
 {
@@ -841,6 +858,7 @@ int main(void)
         T(test_power_cut_create),
         T(test_power_cut_revert),
         T(test_revert_fails),
+        T(test_no_memory),
         T(test_memory_of_all),
         T(test_long_list),
         T(test_two_interrupted),

@@ -656,6 +656,105 @@ static void test_disks(void **s)
     offered_lv = NULL;
 }
 
+/* One save beside another, and a volume that is still open from the last restore. */
+static void test_in_the_way(void **s)
+{
+    char vg[64], lv[64];
+    struct disk *d;
+    (void)s;
+    save_begin(&here[1], false);
+    assert_int_equal(save_request(&here[2], "vg0", "saved.g1", false, &watch, said_why()), HV_E_BUSY);
+    assert_string_equal(said, "the last save in vg0/saved.g1 is not over: try again in a moment");
+    turns(3000);
+    assert_int_equal(outcome, HV_OK);
+    assert_int_equal(restore_it(false), HV_OK);
+    assert_restored();
+    atomic_store(&here[1].state, VM_RUNNING);
+    assert_int_equal(lv_disk_open_own("vg0", "saved.g1", &d, said_why()), HV_OK);
+    save_begin(&here[1], false);
+    turns(3000);
+    assert_int_equal(outcome, HV_E_EXIST);
+    assert_string_equal(said, "the volume vg0/saved.g1 is in use: try again in a moment");
+    assert_true(vm_state(&here[1]) == VM_RUNNING && !here[1].saving);
+    d->ops->close(d);
+    host_off();
+    assert_int_equal(save_place(&here[1], vg, lv, said_why()), HV_E_UNSUPP);
+    assert_string_equal(said, "this host has no store to save g1 in: `store create` makes one");
+}
+
+/* What was to be changed is another volume by now, or none. */
+static enum hv_err edited(enum saved_what what, const char *lv)
+{
+    struct saved_edit e = { .state = EDIT_NONE };
+    saved_edit_begin(&e, what, "vg0", lv, "g1", 4096);
+    enum hv_err err = HV_E_AGAIN;
+    while (err == HV_E_AGAIN) {
+        err = saved_edit_step(&e, said_why());
+        turn();
+    }
+    return err;
+}
+static void test_changed_meanwhile(void **s)
+{
+    (void)s;
+    assert_int_equal(edited(SAVED_USE, "db"), HV_E_NOENT);
+    assert_string_equal(said, "the volume vg0/db is another one by now");
+    assert_int_equal(edited(SAVED_SEAL, "nothing"), HV_E_NOENT);
+    assert_string_equal(said, "the volume vg0/nothing was removed or renamed meanwhile");
+    save_it();
+    assert_int_equal(edited(SAVED_SEAL, "saved.g1"), HV_E_NOENT); /* it is sealed already */
+    assert_string_equal(said, "the volume vg0/saved.g1 is another one by now");
+    mute = true;
+    assert_int_equal(restore_request(&(struct restore_order){ .guest = "g1" }, &watch, said_why()), HV_OK);
+    wait_done(volume_delete(vg0(), "saved.g1", &watch, said_why()));
+    for (unsigned i = 0; i < restores[0]->ask->n; i++)
+        restores[0]->ask->reply[i] = (struct ask_reply){ .state = ASK_ANSWERED, .find = MIG_F_NONE, .at_us = now };
+    turns(3000);
+    assert_int_equal(outcome, HV_E_NOENT);
+    assert_string_equal(said, "what was saved of g1 was deleted or changed meanwhile");
+}
+
+/* The volume's tag says less than the guest has. */
+static void test_short(void **s)
+{
+    (void)s;
+    save_it();
+    struct lvm_lv *lv = &vg0()->vg.lv[saved_find("g1").lv - vg0()->vg.lv];
+    char *bytes = strstr(lvm_lv_tag(lv, "godwit.bytes") - sizeof("godwit.bytes"), "godwit.bytes=");
+    assert_non_null(bytes);
+    bytes[sizeof("godwit.bytes=") - 1]--; /* its first digit */
+    assert_int_equal(restore_it(false), HV_E_SHORT);
+    assert_non_null(strstr(said, "what is in the volume ends before the guest does"));
+    bytes[sizeof("godwit.bytes=") - 1]++;
+    assert_int_equal(restore_it(false), HV_OK);
+    assert_restored();
+}
+
+/* No memory for the one or the other: nothing has begun. */
+static void test_memory(void **s)
+{
+    (void)s;
+    promisable = LV_DISK_MEMORY;
+    assert_int_equal(save_request(&here[1], "vg0", "saved.g1", false, &watch, said_why()), HV_E_NOMEM);
+    assert_string_equal(said, "no memory on this host to save g1");
+    promisable = GIB;
+    save_it();
+    static const struct {
+        size_t len;
+        const char *text;
+    } scarce[] = { { sizeof(struct restore), "no memory on this host to restore g1" },
+                   { sizeof(struct vm), "no memory on this host to ask its peers for g1" } };
+    for (unsigned i = 0; i < ARRAY_SIZE(scarce); i++) {
+        mem_scarce = scarce[i].len;
+        mem_left = 0;
+        assert_int_equal(restore_it(false), HV_E_NOMEM);
+        mem_scarce = 0;
+        assert_string_equal(said, scarce[i].text);
+    }
+    assert_int_equal(restore_it(false), HV_OK);
+    assert_restored();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -676,6 +775,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_imported_refused, begin, end),
         cmocka_unit_test_setup_teardown(test_asked_meanwhile, begin, end),
         cmocka_unit_test_setup_teardown(test_disks, begin, end),
+        cmocka_unit_test_setup_teardown(test_in_the_way, begin, end),
+        cmocka_unit_test_setup_teardown(test_changed_meanwhile, begin, end),
+        cmocka_unit_test_setup_teardown(test_short, begin, end),
+        cmocka_unit_test_setup_teardown(test_memory, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
