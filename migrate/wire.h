@@ -184,8 +184,8 @@ struct mig_p_prepared {
 void mig_prepared_put(struct mig_fifo *out, const struct mig_p_prepared *p);
 HV_MUST_CHECK enum hv_err mig_prepared_get(struct rd *r, struct mig_p_prepared *p);
 
-/* HAS, before ACCEPT:  0 16 id · 16 8 parts of the offer whose pages the destination has: bit i for boot file i.
- * They count as zero in the digest.  Sent if there are any. */
+/* HAS, before ACCEPT:  0 16 id · 16 8 parts of the offer that the destination has: bit i for boot file i, whose pages
+ * count as zero in the digest; bit 32 + i for the base of disk i.  Sent if there are any. */
 struct mig_p_has {
     struct mig_id id;
     uint64_t parts;

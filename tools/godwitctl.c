@@ -134,7 +134,7 @@ static const struct command {
       "serial console of a guest; Ctrl-] leaves it (--print: recent output; --send LINE: type a line)",
       "vm console web\nvm console web --send 'date'\nvm console web --print | tail", cmd_vm_console },
     { { "vm", "migrate" }, 1, 1, "NAME --to HOST|auto",
-      "to detach dry-run live quick cold paused policy network plain lz4 limit downtime verify with-disks disk keep",
+      "to detach dry-run live quick cold paused policy network plain lz4 limit downtime verify with-disks disk with-base keep",
       "move a guest and watch (--detach: do not watch; --dry-run: only say what would happen)",
       "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate web --to beta --quick --dry-run\nvm migrate web --to beta --with-disks\nvm migrate web --to beta --disk vda=fast/web\nvm migrate db --to beta --policy stop --limit 100",
       cmd_vm_migrate },
@@ -160,7 +160,7 @@ static const struct command {
     { { "migration", "resolve" }, 1, 1, "MOVE --resume-here|--discard", "resume-here discard",
       "end a move in doubt whose destination is gone for good; asks first (--yes: does not)",
       "migration resolve web --resume-here", cmd_migration_resolve },
-    { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to live quick cold paused with-disks disk",
+    { { "validate", NULL }, 0, 1, "[NAME] [--to HOST]", "to live quick cold paused with-disks disk with-base",
       "where a guest could move, with every reason against it; without NAME: all running guests",
       "validate web --to beta\nvalidate",
       cmd_validate },
@@ -246,6 +246,8 @@ static const char move_options[] = "      --to HOST|auto   destination; auto: th
                                    "      --with-disks     its volumes move along: they are copied while it runs\n"
                                    "      --disk D=STORE/VOLUME   the same, and disk D (vda, vdb...) becomes that\n"
                                    "                       volume there; may be given for each disk\n"
+                                   "      --with-base      of a clone whose base HOST does not have, the base's\n"
+                                   "                       data go too\n"
                                    "      --keep           these volumes are not deleted at the source afterwards\n";
 static const char which_move[] = "MOVE is HOST/NUMBER, NUMBER with --host, or a guest's name for its newest\n  move.\n";
 
@@ -372,6 +374,7 @@ enum {
     OPT_QUICK,
     OPT_COLD,
     OPT_WITH_DISKS,
+    OPT_WITH_BASE,
     OPT_KEEP,
     OPT_DISK,
     OPT_DRY_RUN,
@@ -425,6 +428,7 @@ static const struct option long_options[] = {
     { "quick", no_argument, NULL, OPT_QUICK },
     { "cold", no_argument, NULL, OPT_COLD },
     { "with-disks", no_argument, NULL, OPT_WITH_DISKS },
+    { "with-base", no_argument, NULL, OPT_WITH_BASE },
     { "keep", no_argument, NULL, OPT_KEEP },
     { "disk", required_argument, NULL, OPT_DISK },
     { "dry-run", no_argument, NULL, OPT_DRY_RUN },
@@ -589,6 +593,7 @@ static enum exit_code read_options(int argc, char **argv, const char **config, e
         case OPT_QUICK:      options.quick = true; break;
         case OPT_COLD:       options.cold = true; break;
         case OPT_WITH_DISKS: options.with_disks = true; break;
+        case OPT_WITH_BASE:  options.with_base = true; break;
         case OPT_DRY_RUN:    options.dry_run = true; break;
         /* Not an option; recognized for its own message. */
         case OPT_STREAMS: return fail(EXIT_USAGE, "--streams: a move has one connection, there is no number to choose");

@@ -152,6 +152,7 @@ static void put_options(struct json *o, const struct move_options *opt)
     json_bool(o, "lz4", opt->lz4);
     json_bool(o, "live", opt->live);
     json_bool(o, "with_disks", opt->with_disks);
+    json_bool(o, "with_base", opt->with_base);
     json_bool(o, "keep", opt->keep);
     if (opt->places[0])
         json_str(o, "places", opt->places);

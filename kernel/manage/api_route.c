@@ -17,7 +17,7 @@
 #define TEXT          ROUTE_TEXT
 #define STREAM        ROUTE_STREAM
 #define LIMITS        "bandwidth_limit_mb downtime_limit_ms"
-#define MOVE_SETTINGS LIMITS " lz4 verify live kind policy network with_disks keep places"
+#define MOVE_SETTINGS LIMITS " lz4 verify live kind policy network with_disks with_base keep places"
 
 /* ---- answers ---- */
 

@@ -143,7 +143,7 @@ const struct openapi_schema openapi_schemas[] = {
     { "MoveError", "code:s message:s" },
     { "MoveReport", "+Move options:MoveOptions connect_us:n blackout:Blackout pages:MovePages stream_bytes:MoveBytes "
                     "rounds:[Round]" },
-    { "MoveOptions", "lz4:b live:b with_disks:b keep:b places?:s policy?:s network?:s bandwidth_limit_mb:n downtime_limit_ms:n verify:b" },
+    { "MoveOptions", "lz4:b live:b with_disks:b with_base:b keep:b places?:s policy?:s network?:s bandwidth_limit_mb:n downtime_limit_ms:n verify:b" },
     { "Blackout", "total_us:n stop_us:n pages_us:n verify_us:n state_us:n prepare_us:n commit_us:n "
                   "receiver_prepare_us:n receiver_run_us:n final_pages:n final_bytes:n frames:n start_us:n" },
     { "MovePages", "zero:n lz4:n raw:n delta:n same:n skipped:n" },
@@ -189,6 +189,7 @@ const struct openapi_field openapi_fields[] = {
     { "key", "s", "a key of [host] in godwit.conf" },
     { "kind", "live|quick|cold", "live: move the guest while it runs; quick: stop it first; cold: it is stopped" },
     { "with_disks", "b", "the guest's volumes move along" },
+    { "with_base", "b", "of a clone whose base the peer does not have, the base's data go too" },
     { "places", "s", "where volumes that move along shall be: vda=STORE/VOLUME,vdb=STORE/VOLUME" },
     { "live", "b", "of a move: an older form of kind, true live, false quick; of a save: the guest goes on" },
     { "lz4", "b", "compress pages where that pays" },

@@ -8,6 +8,9 @@
  * They are not zeroed first: the source writes all of a disk, zeroes too.  A bitmap says what it has written, and a
  * guest whose disk is not whole does not come: it could read there what others left.
  *
+ * A clone whose base volume is here, known by its SHA-256, becomes a clone of that: HAS tells the source, which sends
+ * only what differs.  Of the rest this host knows nothing, and need not: it is the base's.
+ *
  * A volume that is being made when the guest is dropped goes on, and is deleted then.  The data of a write stay with
  * the engine until the disk is done with them, or closed.  A guest that arrives stopped has no disks open: its volumes
  * are open here, until it is this host's or dropped. */
@@ -22,13 +25,15 @@
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/snapshot_disk.h"
 #include "kernel/vm/vm_disk.h"
 
 struct arrive_disk {
     unsigned index; /* of the guest's disks */
     uint64_t bytes;
     char group[LVM_NAME_LEN], name[LVM_NAME_LEN], uuid[LVM_UUID_LEN]; /* uuid: once it is made */
-    uint64_t *missing, n_missing; /* owned, missing_bytes(): grains that the source has not written; their number */
+    char base[LVM_UUID_LEN];      /* it is to be a clone of this volume; "": of none */
+    uint64_t *missing, n_missing; /* owned, missing_bytes(): grains that the source has not written; NULL: a clone */
     bool begun, over;
     enum hv_err err;
     struct disk *disk; /* owned: of a guest that arrives stopped; NULL: not open, or its guest's */
@@ -72,11 +77,23 @@ static struct lvm_group *store_for(const char *name)
     return g && !g->why_not[0] ? g : lvm_group_find(registry_group());
 }
 
-/* The store for disk i of the offer; NULL: the chosen one is not here. */
+/* The base volume in g of which disk i of the offer is a clone; NULL: it is none, or g does not have it. */
+static const struct lvm_lv *base_in(const struct vm_offer *o, unsigned i, const struct lvm_group *g)
+{
+    bool is = g && o->base[i].sha256[0] && !g->why_not[0];
+    return is ? lvm_base_find(&g->vg, o->base[i].sha256, o->disk[i].bytes) : NULL;
+}
+
+/* The store for disk i of the offer: if none was chosen, one with its base before others.  NULL: the chosen one is not
+ * here. */
 static struct lvm_group *store_of(const struct vm_offer *o, unsigned i)
 {
     const char *name = o->config.disk[i].lv.vg;
-    return o->place_chosen[i] ? lvm_group_find(name) : store_for(name);
+    struct lvm_group *g = o->place_chosen[i] ? lvm_group_find(name) : store_for(name);
+    for (unsigned k = 0; k < LVM_VGS_MAX && !o->place_chosen[i] && !base_in(o, i, g) && lvm_group_at(k); k++)
+        if (base_in(o, i, lvm_group_at(k)))
+            return lvm_group_at(k);
+    return g;
 }
 
 static uint64_t extents_of(const struct lvm_group *g, uint64_t bytes)
@@ -84,13 +101,18 @@ static uint64_t extents_of(const struct lvm_group *g, uint64_t bytes)
     return DIV_ROUND_UP(bytes, g->vg.extent_bytes);
 }
 
-/* Extents that the offer's disks need in g. */
+/* Extents that the offer's disks need in g.  A clone takes what it takes at the source, about. */
 static uint64_t extents_needed(const struct vm_offer *o, const struct lvm_group *g)
 {
     uint64_t n = 0;
-    for (unsigned i = 0; i < o->config.n_disks; i++)
-        if (o->config.disk[i].kind == DISK_ON_LV && store_of(o, i) == g)
-            n += extents_of(g, o->disk[i].bytes);
+    for (unsigned i = 0; i < o->config.n_disks; i++) {
+        if (o->config.disk[i].kind != DISK_ON_LV || store_of(o, i) != g)
+            continue;
+        uint64_t all = extents_of(g, o->disk[i].bytes);
+        n += base_in(o, i, g)
+                 ? MIN(extents_of(g, o->base[i].store_bytes), snapshot_clone_extents(&g->vg, o->disk[i].bytes))
+                 : all;
+    }
     return n;
 }
 
@@ -142,6 +164,14 @@ static void arrive_disk_check(const struct vm_offer *o, unsigned i, reason_fn *a
     if (o->disk[i].bytes % BLOCK_SECTOR_MAX) {
         snprintf(text, sizeof(text), "its disk vd%c ends within a sector of %u bytes: no volume does", 'a' + i,
                  BLOCK_SECTOR_MAX);
+        add(ctx, text);
+    }
+    const struct lvm_group *g = store_of(o, i);
+    if (g && o->base[i].sha256[0] && !o->with_base && !base_in(o, i, g)) {
+        snprintf(text, sizeof(text),
+                 "its disk vd%c is a clone of a base volume which is not in the store %.60s here (SHA-256 %s): import "
+                 "the base there, or let its data come along by --with-base",
+                 'a' + i, g->vg.name, o->base[i].sha256);
         add(ctx, text);
     }
     if (o->place_chosen[i] && place_check(o, i, WHY(why))) {
@@ -220,7 +250,9 @@ enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id
             snprintf(k->name, sizeof(k->name), "%s", o->config.disk[i].lv.lv);
         else
             name_choose(a, k, g, o->config.disk[i].lv.lv);
-        if (!missing_all(k)) {
+        const struct lvm_lv *base = base_in(o, i, g);
+        snprintf(k->base, sizeof(k->base), "%s", base ? base->uuid : "");
+        if (!base && !missing_all(k)) {
             arrive_disks_free(a);
             return REFUSE(HV_E_NOMEM, "no memory for the guest's disks");
         }
@@ -266,14 +298,29 @@ static void arrive_progress(void *ctx, uint64_t done, uint64_t total) { (void)ct
 static enum hv_err arrive_disk_make(struct arrive_disks *a, struct arrive_disk *k, struct why *why)
 {
     char id[33];
+    const struct lvm_lv *base = NULL;
     struct lvm_group *g = lvm_group_find(k->group);
     struct store_watch watch = { .progress = arrive_progress, .done = arrive_made, .ctx = k };
     if (!g)
         return REFUSE(HV_E_NOENT, "the store %s is gone", k->group);
     move_record_id(&a->id, id);
-    enum hv_err e = volume_create_to_fill(g, k->name, k->bytes, id, &watch, why);
+    if (k->base[0] && !(base = lvm_lv_by_uuid(&g->vg, k->base)))
+        return REFUSE(HV_E_NOENT, "the base volume of its disk vd%c is gone", 'a' + k->index);
+    enum hv_err e = base ? volume_clone_to_fill(g, base->name, k->name, id, &watch, why)
+                         : volume_create_to_fill(g, k->name, k->bytes, id, &watch, why);
     k->begun = !e;
     return e;
+}
+
+/* By its UUID: whoever renames it does not misdirect the copy. */
+static enum hv_err arrive_disk_open(struct arrive_disk *k, struct disk **out, struct why *why)
+{
+    const struct lvm_group *g = lvm_group_find(k->group);
+    const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, k->uuid) : NULL;
+    if (!lv)
+        return REFUSE(HV_E_NOENT, "the volume %s/%s was deleted meanwhile", k->group, k->name);
+    snprintf(k->name, sizeof(k->name), "%s", lv->name);
+    return lv_disk_open_own(k->group, k->name, out, why);
 }
 
 enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_MAX_DISKS], struct why *why)
@@ -294,7 +341,7 @@ enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_M
     for (unsigned i = 0; all && i < a->n; i++) {
         struct arrive_disk *k = &a->d[i];
         struct disk **out = a->stopped ? &k->disk : &disk[k->index];
-        enum hv_err e = *out ? HV_OK : lv_disk_open_own(k->group, k->name, out, why);
+        enum hv_err e = *out ? HV_OK : arrive_disk_open(k, out, why);
         if (e)
             return e;
         all = !k->disk || k->disk->known || k->disk->ops->poll(k->disk);
@@ -315,9 +362,21 @@ void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c)
 
 unsigned arrive_disks_count(const struct arrive_disks *a) { return a ? a->n : 0; }
 
+uint64_t arrive_disks_have(const struct arrive_disks *a)
+{
+    uint64_t parts = 0;
+    for (unsigned i = 0; a && i < a->n; i++)
+        parts |= a->d[i].base[0] ? PEER_HAS_BASE(a->d[i].index) : 0;
+    return parts;
+}
+
 static bool arrive_get(struct disk_req *r, uint64_t off, void *buf, size_t n)
 {
-    memcpy(buf, container_of(r, struct arrive_slot, r)->data + off, n);
+    const struct arrive_slot *s = container_of(r, struct arrive_slot, r);
+    if (s->data)
+        memcpy(buf, s->data + off, n);
+    else
+        memset(buf, 0, n);
     return true;
 }
 
@@ -347,15 +406,19 @@ enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned sl
     };
     struct arrive_slot *s = &a->slot[slot];
     struct disk *d = arrive_disk_of(a, r->disk, vm);
+    bool as_data = r->op == MIG_DISK_ZEROES && a->d[r->disk].base[0]; /* a clone cannot write zeroes otherwise */
     uint64_t bytes = a->d[r->disk].bytes;
     if (r->offset > bytes || r->len > bytes - r->offset || r->offset % d->info.block || r->len % d->info.block)
         return HV_FAIL(HV_E_PROTO);
-    s->r = (struct disk_req){
-        .op = ops[r->op], .unmap = true, .offset = r->offset, .len = r->len, .get = arrive_get, .done = arrive_done
-    };
-    if (r->op != MIG_DISK_FLUSH)
+    s->r = (struct disk_req){ .op = as_data ? DISK_WRITE : ops[r->op],
+                              .unmap = true,
+                              .offset = r->offset,
+                              .len = r->len,
+                              .get = arrive_get,
+                              .done = arrive_done };
+    if (r->op != MIG_DISK_FLUSH && a->d[r->disk].missing)
         grains_written(&a->d[r->disk], r);
-    s->data = data;
+    s->data = as_data ? NULL : data;
     s->status = DISK_PENDING;
     spin_lock(&vm->dev_lock);
     enum disk_status now = d->ops->submit(d, &s->r);

@@ -21,6 +21,8 @@ HV_MUST_CHECK enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk 
                                             struct why *why);
 /** Write their names into the configuration of the guest. */
 void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c);
+/** For HAS: bit PEER_HAS_BASE(i): the base of the guest's disk i is here, and so is what the disk has not changed. */
+uint64_t arrive_disks_have(const struct arrive_disks *a);
 /** As the engine's calls (migrate/guest.h), for the disks of vm; a NULL: none. */
 unsigned arrive_disks_count(const struct arrive_disks *a);
 HV_MUST_CHECK enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot,

@@ -130,6 +130,7 @@ static enum hv_err probe_put(struct link *l, struct ask *a, struct ask_reply *r)
     if (e)
         return e;
     r->text[0] = 0;
+    knows.with_base = a->with_base;
     if (vm_knows_check(&knows, a->vm, a->places, WHY(r->text)) != HV_OK) {
         r->state = ASK_ANSWERED;
         r->n_reasons = 1;

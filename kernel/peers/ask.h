@@ -28,6 +28,7 @@ struct ask {
     const struct vm *vm;            /* borrowed until ask_end(); ASK_HELLO: NULL */
     struct mig_id ticket;           /* ASK_FIND: this host's */
     char places[CONFIG_PLACES_LEN]; /* ASK_PROBE: of volumes, or "" */
+    bool with_base;
     unsigned n;
     struct ask_reply reply[CONFIG_MAX_PEERS]; /* [i]: of the i-th [peer] */
     struct ask *next;

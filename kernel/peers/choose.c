@@ -13,7 +13,7 @@
 _Static_assert(CONFIG_MAX_PEERS <= 64, "struct choice has a bit for each peer");
 #define CHOOSE_US (15 * 1000000ul) /* peers without an answer by then are left out */
 
-enum hv_err choose_begin(struct choice *c, const struct vm *vm, const char *places)
+enum hv_err choose_begin(struct choice *c, const struct vm *vm, const struct move_options *o)
 {
     if (!host_config->n_peers) {
         snprintf(c->reasons, sizeof(c->reasons), "this host has no [peer] in godwit.conf");
@@ -22,7 +22,8 @@ enum hv_err choose_begin(struct choice *c, const struct vm *vm, const char *plac
     c->ask = ask_begin(ASK_PROBE, vm, NULL);
     c->since_us = clock_us();
     if (c->ask) {
-        snprintf(c->ask->places, sizeof(c->ask->places), "%s", places);
+        snprintf(c->ask->places, sizeof(c->ask->places), "%s", o->places);
+        c->ask->with_base = o->with_base;
         return HV_OK;
     }
     snprintf(c->reasons, sizeof(c->reasons), "no memory on this host to ask its peers");

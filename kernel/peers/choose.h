@@ -6,6 +6,7 @@
 
 #include "kernel/lib/why.h"
 #include "kernel/peers/ask.h"
+#include "kernel/peers/move_options.h"
 
 enum choose_state { CHOOSE_WAIT, CHOOSE_DONE, CHOOSE_LATER, CHOOSE_NONE };
 struct choice {
@@ -15,8 +16,8 @@ struct choice {
     char reasons[1024]; /* CHOOSE_NONE: why, peer by peer */
 };
 
-/** Ask all peers.  places: as for vm_offer_write().  HV_E_NOENT: there are none; HV_E_NOMEM; both with c->reasons. */
-HV_MUST_CHECK enum hv_err choose_begin(struct choice *c, const struct vm *vm, const char *places);
+/** Ask all peers, for a move with options o.  HV_E_NOENT: there are none; HV_E_NOMEM; both with c->reasons. */
+HV_MUST_CHECK enum hv_err choose_begin(struct choice *c, const struct vm *vm, const struct move_options *o);
 /** Look at the answers.  busy: bit i: the i-th [peer] has no place for a move now.  CHOOSE_DONE: *peer, and why it is
  *  the best; CHOOSE_LATER: only busy peers would take the guest, *peer is the best of them; CHOOSE_NONE: c->reasons.
  *  All three end the choice. */

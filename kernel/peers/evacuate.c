@@ -90,6 +90,7 @@ static void item_try(struct evacuate_item *i)
         return;
     }
     migration_options(&options);
+    options.with_disks = options.with_base = true; /* all that can leave does */
     enum hv_err e = j ? HV_OK : migration_request(vm, NULL, &options, "the evacuation", &j, WHY(i->text));
     if (!e) {
         i->job = j->number;

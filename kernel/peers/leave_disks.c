@@ -23,6 +23,7 @@
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm.h"
 #include "kernel/store/mirror.h"
+#include "kernel/store/snapshot_disk.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
@@ -31,6 +32,7 @@ struct leave_disk {
     struct disk *from;      /* owned: the volume of a stopped guest, until m owns it; NULL: none */
     struct mirror *m;       /* owned by the guest's disk; NULL: not yet, or no more */
     struct peer_disk *peer; /* owned by m, or by nobody yet */
+    bool has_base;          /* it is a clone, and the destination has its base */
     bool holding, mirrored; /* vm_disk_hold() was called, and not ended; the mirror was put there */
     char group[LVM_NAME_LEN], name[LVM_NAME_LEN], uuid[LVM_UUID_LEN];
 };
@@ -85,6 +87,12 @@ enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, st
 
 unsigned leave_disks_count(const struct leave_disks *d) { return d ? d->n : 0; }
 
+void leave_disks_peer_has(struct leave_disks *d, uint64_t parts)
+{
+    for (unsigned i = 0; d && i < d->n; i++)
+        d->d[i].has_base = parts & PEER_HAS_BASE(d->d[i].index);
+}
+
 static void leave_disk_gone(void *ctx) { ((struct leave_disk *)ctx)->m = NULL; }
 
 /* What is to be copied: the guest's disk, held and drained; or the volume of a stopped one, open.  NULL: not yet, or
@@ -108,7 +116,9 @@ static bool leave_disk_mirror(struct leave_disks *d, unsigned i)
     struct disk *from = k->mirrored ? NULL : leave_disk_from(d, k);
     if (!from)
         return k->mirrored;
-    struct mirror_opts o = { .rate = d->rate, .gone = leave_disk_gone, .ctx = k };
+    struct mirror_opts o = {
+        .rate = d->rate, .same = k->has_base ? snapshot_disk_same : NULL, .gone = leave_disk_gone, .ctx = k
+    };
     enum hv_err e = peer_disk_open(i, d->peer, &from->info, &k->peer);
     if (e)
         snprintf(d->trouble, sizeof(d->trouble), "no memory on this host to copy its disks");

@@ -14,6 +14,9 @@ struct leave_disks;
 /** For a move of vm, whose volumes move along.  *out is NULL if it has none.  Nothing is copied yet.  rate: bytes per
  *  second that each disk is read with, 0: no limit.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, struct leave_disks **out);
+/** The destination has these parts (PEER_HAS_BASE): of such clones only what differs from the base is copied.  Before
+ *  anything is. */
+void leave_disks_peer_has(struct leave_disks *d, uint64_t parts);
 /** As the engine's calls (migrate/guest.h); of NULL: no disks. */
 unsigned leave_disks_count(const struct leave_disks *d);
 bool leave_disks_ready(struct leave_disks *d, struct mig_disk_progress *p);

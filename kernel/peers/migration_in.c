@@ -408,8 +408,12 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
     return arrival_recorded(in, &o, reasons, notes);
 }
 
-/* Which boot files need not be sent. */
-static uint64_t dst_has(void *ctx) { return boot_set_have(&((struct incoming *)ctx)->vm->boot); }
+/* Which boot files, and bases of disks, need not be sent. */
+static uint64_t dst_has(void *ctx)
+{
+    struct incoming *in = ctx;
+    return boot_set_have(&in->vm->boot) | arrive_disks_have(in->along);
+}
 
 static void *dst_page_for_write(void *ctx, uint64_t gfn)
 {

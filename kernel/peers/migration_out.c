@@ -167,6 +167,7 @@ static enum hv_err src_describe(void *ctx, const void *knows, size_t knows_len, 
     enum hv_err e = vm_knows_parse(&o->knows, knows, knows_len);
     if (e)
         return REFUSE(e, "what the destination says that it reads is malformed");
+    o->knows.with_base = o->job.options.with_base;
     o->peer_records = vm_knows_version(&o->knows, VM_KNOWS_REGISTRY, 1);
     e = vm_knows_check(&o->knows, o->vm, o->job.options.places, why);
     if (!vm_knows_version(&o->knows, OFFER_FIELD_BOOT, 1) || !boot_set_hash_step(&o->vm->boot))
@@ -218,7 +219,12 @@ static void src_release(void *ctx)
         move_record_left(o->job.guest, mig_tx_id(o->m), o->job.peer, vm_find(o->job.guest) != NULL);
     o->doubt.begun = false;
 }
-static void src_peer_has(void *ctx, uint64_t parts) { ((struct outgoing *)ctx)->peer_has = parts; }
+static void src_peer_has(void *ctx, uint64_t parts)
+{
+    struct outgoing *o = ctx;
+    o->peer_has = parts;
+    leave_disks_peer_has(o->disks, parts);
+}
 
 static unsigned src_n_disks(void *ctx) { return leave_disks_count(((struct outgoing *)ctx)->disks); }
 static bool src_disks_ready(void *ctx, struct mig_disk_progress *p)
@@ -405,7 +411,7 @@ static void job_wait(struct outgoing *o, const struct peer_config *p, const char
 static enum hv_err choosing_begin(struct outgoing *o)
 {
     o->job.stats.phase = "CHOOSE";
-    enum hv_err e = choose_begin(&o->choice, o->vm, o->job.options.places);
+    enum hv_err e = choose_begin(&o->choice, o->vm, &o->job.options);
     if (e)
         return e;
     o->peer = NULL;

@@ -113,6 +113,8 @@ enum hv_err move_options_json(const struct json_in *in, struct move_options *o, 
         return option_bad(why, "live", "true or false");
     if (json_get_bool(in, "with_disks", &o->with_disks) == HV_E_INVAL)
         return option_bad(why, "with_disks", "true or false");
+    if (json_get_bool(in, "with_base", &o->with_base) == HV_E_INVAL)
+        return option_bad(why, "with_base", "true or false");
     if (json_get_bool(in, "keep", &o->keep) == HV_E_INVAL)
         return option_bad(why, "keep", "true or false");
     if (option_word(in, "places", places, sizeof(places)) == HV_OK && !places_add(o, places))
@@ -169,6 +171,7 @@ enum hv_err move_options_words(int argc, char **argv, struct move_options *o, st
         { "--paused", offsetof(struct move_options, live), false },
         { "--verify", offsetof(struct move_options, verify), true },
         { "--with-disks", offsetof(struct move_options, with_disks), true },
+        { "--with-base", offsetof(struct move_options, with_base), true },
         { "--keep", offsetof(struct move_options, keep), true },
     };
     bool has_policy = false;

@@ -15,6 +15,8 @@
  *   --with-disks         with_disks          no                 volumes of this host move along with the guest
  *   --disk D=S/V         places              the same names     that one does, to volume V of store S there; more than
  *                                                               one, in JSON with a comma between them
+ *   --with-base          with_base           no                 of a clone whose base the peer does not have, the
+ *                                                               base's data go too; it is no clone there
  *   --keep               keep                no                 such volumes are not deleted here afterwards
  *   --verify             verify              [host] verify      hash all memory at the stop and compare before the
  *                                                               handoff */
@@ -26,15 +28,16 @@
 #include "kernel/lib/why.h"
 #include "migrate/policy.h"
 
-#define MOVE_OPTIONS_USAGE                                                                               \
-    "[--plain | --lz4] [--live | --quick | --cold] [--policy throttle|wait|stop] [--network A.B.C.D/N] " \
-    "[--limit MB/S] [--downtime MS] [--verify] [--with-disks [--disk vdX=STORE/VOLUME]... [--keep]]"
-#define MOVE_OPTIONS_WORDS 21 /* at most */
+#define MOVE_OPTIONS_USAGE                                                                                \
+    "[--plain | --lz4] [--live | --quick | --cold] [--policy throttle|wait|stop] [--network A.B.C.D/N] "  \
+    "[--limit MB/S] [--downtime MS] [--verify] [--with-disks [--disk vdX=STORE/VOLUME]... [--with-base] " \
+    "[--keep]]"
+#define MOVE_OPTIONS_WORDS 22 /* at most */
 #define MOVE_LIMITS_USAGE  "[--limit MB/S] [--downtime MS]"
 #define MOVE_LIMITS_WORDS  4
 
 struct move_options {
-    bool lz4, verify, live, with_disks, keep;
+    bool lz4, verify, live, with_disks, with_base, keep;
     enum { MOVE_ASKED_NOTHING, MOVE_ASKED_LIVE, MOVE_ASKED_QUICK, MOVE_ASKED_COLD } asked; /* a kind */
     enum mig_if_stuck if_stuck;
     unsigned downtime_limit_ms;

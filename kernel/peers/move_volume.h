@@ -13,6 +13,8 @@
 #include "kernel/store/volume.h"
 #include "migrate/mig.h"
 
+#define PEER_HAS_BASE(i) BIT64(32 + (i)) /* of HAS: the base volume of disk i; bits below 32 are boot files */
+
 /** Delete the volume once nobody uses it; remove its tag.  Both go on in the service loop.  A failure is logged. */
 void move_volume_delete(const char *group, const char *uuid);
 void move_volume_keep(const char *group, const char *uuid);

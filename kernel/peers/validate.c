@@ -21,6 +21,7 @@ struct question {
     char guest[CONFIG_NAME_LEN];
     bool built; /* it was not stopped */
     char places[CONFIG_PLACES_LEN];
+    bool with_base;
     struct ask *ask;
     uint64_t begun_us, fetched_us;
 };
@@ -70,10 +71,11 @@ static bool validate_content(struct vm *vm, uint64_t *bytes, struct validation *
     return !e;
 }
 
-static struct question *question_of(const struct vm *vm, const char *places)
+static struct question *question_of(const struct vm *vm, const struct move_options *o)
 {
     for (unsigned i = 0; i < QUESTIONS_MAX; i++)
-        if (questions[i].ask && !strcmp(questions[i].guest, vm->config.name) && !strcmp(questions[i].places, places))
+        if (questions[i].ask && !strcmp(questions[i].guest, vm->config.name) &&
+            !strcmp(questions[i].places, o->places) && questions[i].with_base == o->with_base)
             return &questions[i];
     return NULL;
 }
@@ -92,7 +94,7 @@ static struct question *question_place(void)
     return best;
 }
 
-static struct question *question_new(const struct vm *vm, const char *places)
+static struct question *question_new(const struct vm *vm, const struct move_options *o)
 {
     struct question *q = question_place();
     if (!q)
@@ -100,9 +102,12 @@ static struct question *question_new(const struct vm *vm, const char *places)
     ask_end(q->ask);
     *q = (struct question){ .ask = ask_begin(ASK_PROBE, vm, NULL), .built = vm_is_built(vm), .begun_us = clock_us() };
     snprintf(q->guest, sizeof(q->guest), "%s", vm->config.name);
-    snprintf(q->places, sizeof(q->places), "%s", places);
-    if (q->ask)
-        snprintf(q->ask->places, sizeof(q->ask->places), "%s", places);
+    snprintf(q->places, sizeof(q->places), "%s", o->places);
+    q->with_base = o->with_base;
+    if (q->ask) {
+        snprintf(q->ask->places, sizeof(q->ask->places), "%s", o->places);
+        q->ask->with_base = o->with_base;
+    }
     return q->ask ? q : NULL;
 }
 
@@ -117,9 +122,9 @@ enum hv_err validate(const char *name, const char *to, const struct move_options
     if (validate_refused_here(vm, o, out) || !validate_content(vm, &content, out))
         return HV_OK;
     out->estimate = estimate_of((unsigned)(peer - host_config->peers), out->kind.how, content);
-    struct question *q = question_of(vm, o->places);
+    struct question *q = question_of(vm, o);
     if (!q)
-        q = question_new(vm, o->places);
+        q = question_new(vm, o);
     if (!q)
         return REFUSE(HV_E_BUSY, "%u guests are being asked for already, or there is no memory; ask again",
                       QUESTIONS_MAX);

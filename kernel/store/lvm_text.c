@@ -411,6 +411,28 @@ const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key)
     return NULL;
 }
 
+/* NULL: it is no base volume. */
+static const char *base_sha256(const struct lvm_lv *lv)
+{
+    return lv->read_only ? lvm_lv_tag(lv, "godwit.sha256") : NULL;
+}
+
+const struct lvm_lv *lvm_base_of(const struct lvm_vg *vg, const struct lvm_lv *lv)
+{
+    const struct lvm_lv *snap = lvm_snap_of(vg, lv), *origin = snap ? lvm_lv_find(vg, snap->snap.origin) : NULL;
+    return origin && base_sha256(origin) ? origin : NULL;
+}
+
+const struct lvm_lv *lvm_base_find(const struct lvm_vg *vg, const char *sha256, uint64_t bytes)
+{
+    for (const struct lvm_lv *lv = vg->lv; lv < vg->lv + vg->n_lvs; lv++) {
+        const char *is = lv->usable && !lvm_snap_of(vg, lv) ? base_sha256(lv) : NULL;
+        if (is && !strcmp(is, sha256) && lv->extents * vg->extent_bytes == bytes)
+            return lv;
+    }
+    return NULL;
+}
+
 unsigned lvm_snap_count(const struct lvm_vg *vg, const struct lvm_lv *origin)
 {
     unsigned n = 0;

@@ -79,6 +79,10 @@ const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key);
 const struct lvm_lv *lvm_snap_of(const struct lvm_vg *vg, const struct lvm_lv *cow);
 /** The size of lv as a disk: the store of a snapshot or clone has that of its origin. */
 uint64_t lvm_lv_bytes(const struct lvm_vg *vg, const struct lvm_lv *lv);
+/** The base volume, read-only and with a known SHA-256, of which lv is a clone.  NULL: lv is none. */
+const struct lvm_lv *lvm_base_of(const struct lvm_vg *vg, const struct lvm_lv *lv);
+/** The base volume with that SHA-256 and size; NULL: there is none. */
+const struct lvm_lv *lvm_base_find(const struct lvm_vg *vg, const char *sha256, uint64_t bytes);
 /** How many snapshots and clones origin has. */
 unsigned lvm_snap_count(const struct lvm_vg *vg, const struct lvm_lv *origin);
 /** Where byte `at` of a volume lies: *pv and the result, a byte of that disk.  *run: so many bytes follow there.

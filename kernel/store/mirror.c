@@ -798,6 +798,16 @@ static void ends_init(struct mirror *m)
     m->flush.to = true;
 }
 
+/* Which grains are to be copied at first. */
+static void todo_begin(struct mirror *m)
+{
+    for (uint64_t at = 0; at < m->from->info.bytes; at += MIRROR_GRAIN) {
+        uint64_t len = MIN(m->from->info.bytes - at, MIRROR_GRAIN);
+        if (!m->opts.same || !m->opts.same(m->from, at, len))
+            todo_set(m, at, len);
+    }
+}
+
 enum hv_err mirror_open(struct disk *from, struct disk *to, const struct mirror_opts *o, struct mirror **out,
                         struct why *why)
 {
@@ -818,7 +828,7 @@ enum hv_err mirror_open(struct disk *from, struct disk *to, const struct mirror_
     }
     memset(m->todo, 0, bitmap_bytes(m));
     memset(m->touched, o->to_is_zero ? 0 : 0xff, bitmap_bytes(m));
-    todo_set(m, 0, from->info.bytes);
+    todo_begin(m);
     m->round_todo = m->n_todo;
     ends_init(m);
     m->disk = (struct disk){

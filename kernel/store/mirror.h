@@ -19,6 +19,8 @@ struct mirror;
 struct mirror_opts {
     uint64_t rate;   /* bytes per second that the copy may read from `from`; 0: no limit */
     bool to_is_zero; /* all of `to` reads as zeroes: what is zero is not written there */
+    /* do both read the same there already?  Asked once for each grain; NULL: nowhere */
+    bool (*same)(struct disk *from, uint64_t offset, uint64_t len);
     /* mirror_disk() was closed, and with it both disks: m is no more; or NULL */
     void (*gone)(void *ctx);
     void *ctx;

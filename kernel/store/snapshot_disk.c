@@ -388,6 +388,20 @@ void snapshot_disk_step(void)
 
 static const struct disk_ops snap_ops = { .submit = snap_submit, .poll = snap_poll, .close = snap_close };
 
+uint32_t snapshot_clone_extents(const struct lvm_vg *vg, uint64_t bytes)
+{
+    return snapshot_extents_max(vg, bytes, SNAP_CHUNK);
+}
+
+bool snapshot_disk_same(struct disk *d, uint64_t offset, uint64_t len)
+{
+    const struct snapshot *s = d->ops == &snap_ops && d->known ? snap_disk_of(d)->s : NULL;
+    bool same = s && len;
+    for (uint64_t at = offset; same && at < offset + len; at = (at / s->chunk + 1) * s->chunk)
+        same = !snapshot_find(s, (uint32_t)(at / s->chunk));
+    return same;
+}
+
 enum hv_err snapshot_disk_check(struct lvm_group *g, const struct lvm_lv *cow, struct why *why)
 {
     const struct lvm_lv *origin = lvm_lv_find(&g->vg, lvm_snap_of(&g->vg, cow)->snap.origin);

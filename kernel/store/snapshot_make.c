@@ -29,6 +29,7 @@ struct making {
     struct lvm_group *g;
     struct store_watch order;
     char origin[LVM_UUID_LEN], name[LVM_NAME_LEN];
+    char job[LVM_NAME_LEN]; /* of a move that fills it, for LVM_TAG_MOVE; "": of none */
     enum make_phase phase;
     bool busy, failed; /* b is with the disk; it met an error */
     bool prepared;     /* who commits it is the caller: snapshot_prepare() */
@@ -145,6 +146,8 @@ static enum hv_err making_edit(struct making *m, struct lvm_change *c, struct lv
     enum hv_err e = origin_find(m->g, was->name, &origin, why); /* it may be another one than when this began */
     if (!e)
         e = lvm_change_add_reserved(c, m->name, m->r, cow, why);
+    if (!e && m->job[0])
+        e = lvm_change_tag(c, *cow, LVM_TAG_MOVE, m->job, why);
     return e ? e : lvm_change_snapshot(c, lvm_change_find(c, was->name), *cow, SNAP_CHUNK / DISK_SECTOR, why);
 }
 
@@ -254,6 +257,15 @@ enum hv_err snapshot_clone(struct lvm_group *g, const char *base, const char *na
                       "of it instead, or import it as a base",
                       g->vg.name, base);
     return making_begin(g, origin, name, 1, o, why);
+}
+
+enum hv_err snapshot_clone_to_fill(struct lvm_group *g, const char *base, const char *name, const char *job,
+                                   const struct store_watch *o, struct why *why)
+{
+    enum hv_err e = snapshot_clone(g, base, name, o, why);
+    if (!e)
+        snprintf(makings->job, sizeof(makings->job), "%s", job);
+    return e;
 }
 
 enum hv_err snapshot_take(struct lvm_group *g, const char *volume, const char *name, const struct store_watch *o,

@@ -13,6 +13,9 @@
  *  HV_E_EXIST: name.  HV_E_UNSUPP: base is no base volume.  HV_E_NOMEM: of the host, or of the group. */
 HV_MUST_CHECK enum hv_err snapshot_clone(struct lvm_group *g, const char *base, const char *name,
                                          const struct store_watch *o, struct why *why);
+/** The same for volume_clone_to_fill(). */
+HV_MUST_CHECK enum hv_err snapshot_clone_to_fill(struct lvm_group *g, const char *base, const char *name,
+                                                 const char *job, const struct store_watch *o, struct why *why);
 /** Make `name`, a snapshot of `volume`, which may be in use: the snapshot is what a power cut at one instant would have
  *  left, with all that was flushed.  Errors as above; HV_E_UNSUPP: volume is itself a snapshot or a clone, or is being
  *  reverted.  HV_E_RANGE: it has SNAPSHOTS_MAX already. */

@@ -274,6 +274,13 @@ enum hv_err volume_clone(struct lvm_group *g, const char *base, const char *name
     return e ? e : snapshot_clone(g, base, name, watch, why);
 }
 
+enum hv_err volume_clone_to_fill(struct lvm_group *g, const char *base, const char *name, const char *job,
+                                 const struct store_watch *watch, struct why *why)
+{
+    enum hv_err e = volume_name_own(g, name, why);
+    return e ? e : snapshot_clone_to_fill(g, base, name, job, watch, why);
+}
+
 enum hv_err volume_snapshot(struct lvm_group *g, const char *volume, const char *name, const struct store_watch *watch,
                             struct why *why)
 {

@@ -37,6 +37,9 @@ HV_MUST_CHECK enum hv_err volume_rename(struct lvm_group *g, const char *name, c
 /** A clone of a base volume, and a snapshot of a volume; as snapshot_clone() and snapshot_take(). */
 HV_MUST_CHECK enum hv_err volume_clone(struct lvm_group *g, const char *base, const char *name,
                                        const struct store_watch *watch, struct why *why);
+/** A clone that a move fills, as volume_create_to_fill(), but it reads as its base. */
+HV_MUST_CHECK enum hv_err volume_clone_to_fill(struct lvm_group *g, const char *base, const char *name, const char *job,
+                                               const struct store_watch *watch, struct why *why);
 HV_MUST_CHECK enum hv_err volume_snapshot(struct lvm_group *g, const char *volume, const char *name,
                                           const struct store_watch *watch, struct why *why);
 HV_MUST_CHECK enum hv_err volume_delete(struct lvm_group *g, const char *name, const struct store_watch *watch,

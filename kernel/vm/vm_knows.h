@@ -19,6 +19,7 @@
 
 struct vm;
 struct vm_knows {
+    bool with_base;        /* no knowledge but leave: the operator lets a clone come with the data of its base */
     unsigned offer_format; /* newest that is read */
     unsigned n;
     struct {

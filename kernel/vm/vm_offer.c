@@ -456,6 +456,70 @@ static bool places_read(struct vm_offer *o, struct rd *r)
     return !*at;
 }
 
+/* Clones of base volumes: n u8, and n times: disk u8 · SHA-256 of the base, text · bytes u64 of the clone's own store.
+ * A host that does not know this field would take all data of the disk. */
+static const struct lvm_lv *disk_base(const struct vm *vm, unsigned disk, uint64_t *store_bytes)
+{
+    const struct lv_config *c = &vm->config.disk[disk].lv;
+    const struct lvm_group *g = vm->config.disk[disk].kind == DISK_ON_LV ? lvm_group_find(c->vg) : NULL;
+    const struct lvm_lv *lv = g ? lvm_lv_find(&g->vg, c->lv) : NULL;
+    *store_bytes = lv ? lv->extents * g->vg.extent_bytes : 0;
+    return lv ? lvm_base_of(&g->vg, lv) : NULL;
+}
+static unsigned bases_needs(const struct vm *vm)
+{
+    uint64_t bytes;
+    unsigned n = 0;
+    for (unsigned i = 0; i < vm->config.n_disks; i++)
+        n += disk_base(vm, i, &bytes) != NULL;
+    return n != 0;
+}
+static void bases_write(const struct vm *vm, struct wr *w)
+{
+    uint64_t bytes;
+    size_t n_at = w->len;
+    uint8_t n = 0;
+    wr_u8(w, 0);
+    for (unsigned i = 0; i < vm->config.n_disks; i++) {
+        const struct lvm_lv *base = disk_base(vm, i, &bytes);
+        if (!base)
+            continue;
+        wr_u8(w, (uint8_t)i);
+        offer_text_write(w, lvm_lv_tag(base, "godwit.sha256"));
+        wr_u64(w, bytes);
+        n++;
+    }
+    if (!w->bad)
+        w->p[n_at] = n;
+}
+static bool bases_read(struct vm_offer *o, struct rd *r)
+{
+    unsigned n = rd_u8(r);
+    for (unsigned k = 0; k < n; k++) {
+        unsigned i = rd_u8(r);
+        if (i >= o->config.n_disks || o->config.disk[i].kind != DISK_ON_LV || o->base[i].sha256[0] ||
+            !offer_text_read(r, o->base[i].sha256, sizeof(o->base[i].sha256)) ||
+            strlen(o->base[i].sha256) != sizeof(o->base[i].sha256) - 1)
+            return false;
+        o->base[i].store_bytes = rd_u64(r);
+    }
+    return n != 0;
+}
+
+/* No bytes: it is there or not.  It comes from the operator, not from the guest. */
+static unsigned with_base_needs(const struct vm *vm)
+{
+    (void)vm;
+    return 0;
+}
+static void with_base_write(const struct vm *vm, struct wr *w) { (void)vm, (void)w; }
+static bool with_base_read(struct vm_offer *o, struct rd *r)
+{
+    (void)r;
+    o->with_base = true;
+    return true;
+}
+
 /* All cards: n u8, and n times: mac 6 · flags u8 (1: spoof). */
 static unsigned nics_needs(const struct vm *vm) { return vm->config.n_nics > 1; }
 static void nics_write(const struct vm *vm, struct wr *w)
@@ -513,7 +577,7 @@ OFFER_FIELDS(NAME_FITS)
 void vm_offer_unknown(const struct vm *vm, const struct vm_knows *k, struct name_list *names)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(fields); i++)
-        if (!(fields[i].id & VMS_SEC_OPTIONAL) &&
+        if (!(fields[i].id & VMS_SEC_OPTIONAL) && !(fields[i].id == OFFER_FIELD_BASES && k->with_base) &&
             fields[i].needs(vm) > vm_knows_version(k, fields[i].id, fields[i].version))
             name_list_add(names, fields[i].name);
 }
@@ -543,8 +607,9 @@ static void offer_fields_write(const struct vm *vm, const struct vm_knows *k, co
 {
     for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {
         unsigned version = vm_knows_version(k, fields[i].id, fields[i].version);
-        bool is_places = fields[i].id == OFFER_FIELD_PLACES;
-        if (version && (is_places ? places[0] != 0 : fields[i].needs(vm) != 0))
+        bool is_places = fields[i].id == OFFER_FIELD_PLACES, asked = is_places && places[0];
+        asked |= fields[i].id == OFFER_FIELD_WITH_BASE && k->with_base;
+        if (version && (asked || fields[i].needs(vm)))
             offer_field_write(&fields[i], version, vm, is_places ? places : NULL, w);
     }
 }

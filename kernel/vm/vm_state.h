@@ -76,7 +76,9 @@ struct vm;
     X(AUTOSTART, 0x8109, 1, "autostart",  autostart) \
     X(STOPPED,  0x010c, 1, "moves while stopped", stopped) \
     X(ALONG,    0x010a, 2, "disks that move along", along) \
-    X(PLACES,   0x010d, 1, "chosen places of disks", places)
+    X(PLACES,   0x010d, 1, "chosen places of disks", places) \
+    X(BASES,    0x0112, 1, "clones of base volumes", bases) \
+    X(WITH_BASE, 0x8113, 1, "bases may come along", with_base)
 /* clang-format on */
 
 enum vms_section {
@@ -114,8 +116,13 @@ struct vm_offer {
     unsigned mtu;                            /* of the packets that its card can send where it is; 0: not known */
     struct disk_info disk[CONFIG_MAX_DISKS]; /* of each disk that is not in memory */
     bool place_chosen[CONFIG_MAX_DISKS];     /* of a volume: nowhere but at config.disk[i].lv */
-    bool paused;                             /* an operator paused it: it does not run on arrival */
-    bool stopped;                            /* it has no memory and no state; what is below of its processor, and a
+    struct {
+        char sha256[65];      /* of its base, if it is a clone of a base volume; "": it is not */
+        uint64_t store_bytes; /* that the clone takes at the source, beside its base */
+    } base[CONFIG_MAX_DISKS];
+    bool with_base; /* where the base is not here, its data come as well */
+    bool paused;    /* an operator paused it: it does not run on arrival */
+    bool stopped;   /* it has no memory and no state; what is below of its processor, and a
                                               * disk's size 0, say nothing */
     uint64_t tsc_hz;
     uint64_t xcr0; /* XSAVE components that the guest may have enabled */

@@ -16,4 +16,15 @@ const struct lvm_lv *lvm_lv_find(const struct lvm_vg *vg, const char *name)
     return NULL;
 }
 
+const struct lvm_lv *fake_base;
+const struct lvm_lv *lvm_base_of(const struct lvm_vg *vg, const struct lvm_lv *lv)
+{
+    return vg == &fake_group.vg && lv != fake_base ? fake_base : NULL;
+}
+const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key)
+{
+    size_t len = strlen(key);
+    return !strncmp(lv->tags, key, len) && lv->tags[len] == '=' ? lv->tags + len + 1 : NULL;
+}
+
 uint64_t lvm_lv_bytes(const struct lvm_vg *vg, const struct lvm_lv *lv) { return lv->extents * vg->extent_bytes; }

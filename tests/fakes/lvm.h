@@ -7,5 +7,7 @@
 
 /** The store's volumes: n_lvs of them, with name, read_only and extents (of 4 MiB). */
 extern struct lvm_group fake_group;
+/** Of which each other volume is a clone; NULL: of none. */
+extern const struct lvm_lv *fake_base;
 
 #endif

@@ -174,9 +174,9 @@ unsigned dial_order(const struct config *c, const struct peer_config *peer, cons
 
 /* ---- choosing: b is the only peer that answers ---- */
 
-enum hv_err choose_begin(struct choice *c, const struct vm *vm, const char *places)
+enum hv_err choose_begin(struct choice *c, const struct vm *vm, const struct move_options *o)
 {
-    (void)c, (void)vm, (void)places;
+    (void)c, (void)vm, (void)o;
     return HV_OK;
 }
 enum choose_state choose_step(struct choice *c, uint64_t busy, const struct peer_config **peer, struct why *why)
@@ -327,6 +327,7 @@ enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, st
     return HV_OK;
 }
 unsigned leave_disks_count(const struct leave_disks *d) { return d != NULL; }
+void leave_disks_peer_has(struct leave_disks *d, uint64_t parts) { (void)d, (void)parts; }
 bool leave_disks_ready(struct leave_disks *d, struct mig_disk_progress *p) { return !d && !p; }
 bool leave_disks_next(struct leave_disks *d, struct mig_disk_req *r, void *data) { return d && r && data; }
 void leave_disks_done(struct leave_disks *d, unsigned disk, uint64_t tag) { (void)d, (void)disk, (void)tag; }
@@ -353,6 +354,7 @@ enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_M
 }
 void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c) { (void)a, (void)c; }
 unsigned arrive_disks_count(const struct arrive_disks *a) { return a != NULL; }
+uint64_t arrive_disks_have(const struct arrive_disks *a) { return a ? 1 : 0; }
 enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot, const struct mig_disk_req *r,
                               const void *data)
 {

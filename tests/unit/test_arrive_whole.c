@@ -30,6 +30,10 @@ const struct lvm_lv *lvm_lv_find(const struct lvm_vg *vg, const char *name)
 {
     return vg && !strcmp(name, lv.name) && watch.done ? &lv : NULL;
 }
+const struct lvm_lv *lvm_lv_by_uuid(const struct lvm_vg *vg, const char *uuid)
+{
+    return vg && !strcmp(uuid, lv.uuid) ? &lv : NULL;
+}
 struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid)
 {
     assert_true(g == &group && !strcmp(uuid, lv.uuid));
@@ -38,6 +42,19 @@ struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid)
 uint32_t lvm_extents_free(const struct lvm_group *g) { return g != NULL; }
 enum hv_err lvm_may_change(const struct lvm_group *g, struct why *why) { return g && why ? HV_OK : HV_E_BUSY; }
 const char *vm_disk_owner(const char *vg, const char *name, const char *but) { return vg && name && but ? NULL : ""; }
+const struct lvm_lv *lvm_base_find(const struct lvm_vg *vg, const char *sha256, uint64_t bytes)
+{
+    (void)vg, (void)sha256, (void)bytes;
+    return NULL;
+}
+enum hv_err volume_clone_to_fill(struct lvm_group *g, const char *base, const char *name, const char *job,
+                                 const struct store_watch *w, struct why *why)
+{
+    (void)g, (void)base, (void)name, (void)job, (void)w, (void)why;
+    return HV_FAIL(HV_E_UNSUPP);
+}
+uint32_t snapshot_clone_extents(const struct lvm_vg *vg, uint64_t bytes) { return vg && bytes; }
+struct lvm_group *lvm_group_at(unsigned i) { return i ? NULL : &group; }
 enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *job,
                                   const struct store_watch *w, struct why *why)
 {

@@ -60,7 +60,7 @@ void migration_options(struct move_options *o) { memset(o, 0, sizeof(*o)); }
 enum hv_err migration_request(struct vm *vm, const struct peer_config *peer, const struct move_options *o,
                               const char *by, const struct job **out, struct why *why)
 {
-    (void)o;
+    assert_true(o->with_disks && o->with_base); /* all that can leave does */
     assert_string_equal(by, "the evacuation");
     assert_null(peer);
     if (vm_state(vm) != VM_RUNNING && defined_by == VM_OF_CONF)

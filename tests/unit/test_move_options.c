@@ -67,6 +67,10 @@ static void test_good(void **s)
     assert_memory_equal(got.network.ip, "\x0a\x07\0\0", 4);
     assert_int_equal(json("{\"live\":false}"), HV_OK);
     check(true, false, MIG_STUCK_THROTTLE, 0, 0, 300, false);
+    assert_int_equal(json("{\"with_base\":true}"), HV_OK);
+    assert_true(got.with_base);
+    assert_int_equal(words("--with-disks --with-base"), HV_OK);
+    assert_true(got.with_disks && got.with_base);
     assert_int_equal(json("{\"kind\":\"quick\"}"), HV_OK);
     check(true, false, MIG_STUCK_THROTTLE, 0, 0, 300, false);
     assert_int_equal(words("--quick --live"), HV_OK); /* the last word counts */

@@ -17,6 +17,8 @@
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/move_volume.c" /* to begin again after a power cut */
 #include "kernel/store/lv_disk.h"
+#include "kernel/store/snapshot_disk.h"
+#include "kernel/store/snapshot_make.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "tests/fakes/registry.h"
@@ -78,6 +80,8 @@ static void turn(void)
     (void)blockdev_step();
     (void)leave_disks_step();
     lv_disk_step();
+    snapshot_disk_step();
+    snapshot_make_step();
 }
 
 static void created(void *ctx, enum hv_err e, const char *text)
@@ -126,6 +130,8 @@ static int set_up(void **state)
     }
     offer.config = guest.config;
     offer.stopped = true;
+    memset(offer.base, 0, sizeof(offer.base));
+    offer.with_base = false;
     return 0;
 }
 
@@ -155,6 +161,8 @@ static void admit(void)
     arrive_disks_name(arrive, &arrived.config);
 }
 
+static uint64_t carried[2]; /* bytes of each disk */
+
 /* What the engine does in one turn. */
 static void carry(void)
 {
@@ -162,6 +170,7 @@ static void carry(void)
         uint8_t *data = slots[i].data ? NULL : malloc(MIG_DISK_DATA_MAX);
         if (data && leave_disks_next(leave, &slots[i].r, data)) {
             slots[i].data = data;
+            carried[slots[i].r.disk] += slots[i].r.op == MIG_DISK_FLUSH ? 0 : slots[i].r.len;
             assert_int_equal(arrive_disk_write(arrive, &arrived, i, &slots[i].r, data), HV_OK);
         } else {
             free(data);
@@ -191,6 +200,8 @@ static void copy(unsigned turns)
     bool ready = false;
     assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
     assert_int_equal(leave_disks_count(leave), 2);
+    leave_disks_peer_has(leave, arrive_disks_have(arrive));
+    memset(carried, 0, sizeof(carried));
     for (unsigned i = 0; !ready && i < turns; i++, turn()) {
         ready = leave_disks_ready(leave, &p);
         assert_null(leave_disks_trouble(leave));
@@ -262,6 +273,226 @@ static void test_keep(void **state)
     for (unsigned i = 0; i < 5000; i++)
         turn();
     assert_true(volume("root") && volume("root.2") && volume("chosen"));
+}
+
+/* ---- clones ---- */
+
+static char reasons[2000];
+static void reason_add(void *ctx, const char *text)
+{
+    (void)ctx;
+    snprintf(reasons + strlen(reasons), sizeof(reasons) - strlen(reasons), "%s\n", text);
+}
+static const char *reasons_now(void)
+{
+    reasons[0] = '\0';
+    arrive_disks_check(&offer, reason_add, NULL);
+    return reasons;
+}
+
+static bool committed;
+static void on_committed(void *ctx, enum hv_err e, const char *text)
+{
+    (void)ctx, (void)text;
+    assert_int_equal(e, HV_OK);
+    committed = true;
+}
+
+static enum disk_status io_status;
+static uint8_t *io_buf;
+static bool io_get(struct disk_req *r, uint64_t off, void *buf, size_t n)
+{
+    memcpy(buf, io_buf + r->offset + off, n);
+    return true;
+}
+static void io_put(struct disk_req *r, uint64_t off, const void *buf, size_t n)
+{
+    memcpy(io_buf + r->offset + off, buf, n);
+}
+static void io_done(struct disk_req *r, enum disk_status s) { io_status = r ? s : DISK_ERROR; }
+
+/* Read or write `len` bytes of a volume at `at`, from or to the same place of buf. */
+static void volume_io(const char *name, enum disk_op op, uint64_t at, uint64_t len, uint8_t *buf)
+{
+    struct disk *d;
+    struct disk_req r = { .op = op, .offset = at, .len = len, .get = io_get, .put = io_put, .done = io_done };
+    assert_int_equal(lv_disk_open("vg0", name, &d, WHY(why)), HV_OK);
+    while (!d->known) {
+        (void)d->ops->poll(d);
+        turn();
+    }
+    io_buf = buf;
+    io_status = DISK_PENDING;
+    for (enum disk_status now = d->ops->submit(d, &r); now == DISK_PENDING && io_status == DISK_PENDING; turn())
+        (void)d->ops->poll(d);
+    assert_int_equal(io_status, DISK_OK);
+    d->ops->close(d);
+    for (unsigned i = 0; i < 100; i++)
+        turn();
+}
+
+/* vdc becomes `clone`, a clone of the base `data`, of which two grains differ: one is zero, where the base is not. */
+static void clone_make(void)
+{
+    static uint8_t buf[EXTENT];
+    char sha256[SHA256_TEXT_LEN];
+    struct lvm_change *c;
+    struct lvm_group *g = lvm_group_find("vg0");
+    bool done = false;
+    struct store_watch w = { progress, created, &done };
+    hash_of(volume_bytes("data"), EXTENT, sha256);
+    assert_int_equal(lvm_change_begin(g, &c, WHY(why)), HV_OK);
+    lvm_change_read_only(c, lvm_change_find(c, "data"), true);
+    assert_int_equal(lvm_change_tag(c, lvm_change_find(c, "data"), "godwit.sha256", sha256, WHY(why)), HV_OK);
+    committed = false;
+    for (lvm_change_commit(c, on_committed, NULL); !committed;)
+        turn();
+    assert_int_equal(volume_clone(g, "data", "clone", &w, WHY(why)), HV_OK);
+    while (!done)
+        turn();
+    memset(buf, 0x77, 65536);
+    memset(buf + EXTENT - 65536, 0, 65536);
+    volume_io("clone", DISK_WRITE, 0, 65536, buf);
+    volume_io("clone", DISK_WRITE, EXTENT - 65536, 65536, buf);
+    snprintf(guest.config.disk[2].lv.lv, CONFIG_LV_NAME_LEN, "clone");
+    offer.config = guest.config;
+    snprintf(offer.base[2].sha256, sizeof(offer.base[2].sha256), "%s", sha256);
+    offer.base[2].store_bytes = volume("clone")->extents * g->vg.extent_bytes;
+}
+
+static void clone_is_right(const char *name)
+{
+    static uint8_t is[EXTENT];
+    volume_io(name, DISK_READ, 0, EXTENT, is);
+    for (unsigned i = 0; i < EXTENT; i += 512)
+        assert_int_equal(is[i], i < 65536 ? 0x77 : 0);
+    assert_int_equal(is[EXTENT - 1], 0);
+}
+
+static void settle(unsigned turns)
+{
+    for (unsigned i = 0; i < turns; i++)
+        turn();
+}
+
+/* The base is there: only what differs is sent, and the volume is a clone there, too. */
+static void test_clone(void **state)
+{
+    (void)state;
+    clone_make();
+    assert_string_equal(reasons_now(), "");
+    admit();
+    assert_int_equal(arrive_disks_have(arrive), PEER_HAS_BASE(2));
+    copy(100000);
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_OK);
+    assert_int_equal(carried[0], EXTENT);
+    assert_int_equal(carried[1], 2 * 65536);
+    assert_string_equal(arrived.config.disk[2].lv.lv, "clone.2");
+    assert_int_equal(lv_disk_check("vg0", "clone.2", WHY(why)), HV_E_BUSY);
+    arrive_disks_keep(arrive);
+    leave_disks_left(leave, false);
+    settle(5000);
+    assert_true(!volume("root") && !volume("clone") && volume("data"));
+    assert_ptr_equal(lvm_base_of(&lvm_group_find("vg0")->vg, volume("clone.2")), volume("data"));
+    assert_null(lvm_lv_tag(volume("clone.2"), LVM_TAG_MOVE));
+    clone_is_right("clone.2");
+}
+
+/* The move fails, at any time: the new clone is gone, and the other one may be used. */
+static void test_clone_ends(void **state)
+{
+    for (unsigned turns = 0; turns < 60; turns += turns < 8 ? 2 : 17) {
+        (void)tear_down(state);
+        (void)set_up(state);
+        clone_make();
+        admit();
+        copy(turns);
+        leave_disks_undo(leave, "cancelled");
+        slots_forget();
+        arrive_disks_drop(arrive);
+        settle(5000);
+        assert_true(!volume("root.2") && !volume("clone.2") && volume("clone") && volume("data"));
+        clone_is_right("clone");
+    }
+}
+
+/* The base is not there: refused, with the fixes; or its data come along. */
+static void test_clone_without_base(void **state)
+{
+    (void)state;
+    clone_make();
+    memset(offer.base[2].sha256, '7', 64);
+    assert_non_null(strstr(reasons_now(), "its disk vdc is a clone of a base volume which is not in the store vg0 here "
+                                          "(SHA-256 7777"));
+    assert_non_null(strstr(reasons_now(), "): import the base there, or let its data come along by --with-base\n"));
+    offer.with_base = true;
+    assert_string_equal(reasons_now(), "");
+    admit();
+    assert_int_equal(arrive_disks_have(arrive), 0);
+    copy(100000);
+    assert_int_equal(carried[1], EXTENT);
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_OK);
+    arrive_disks_keep(arrive);
+    leave_disks_left(leave, true);
+    settle(5000);
+    assert_null(lvm_base_of(&lvm_group_find("vg0")->vg, volume("clone.2")));
+    clone_is_right("clone.2");
+}
+
+/* The base goes before the clone is made; and a new volume is found whoever renames it. */
+static void test_clone_base_goes(void **state)
+{
+    struct disk *disks[CONFIG_MAX_DISKS] = { NULL };
+    (void)state;
+    clone_make();
+    assert_int_equal(arrive_disks_begin(&offer, &(struct mig_id){ { 7 } }, "b", &arrive, WHY(why)), HV_OK);
+    volume_do("clone", NULL);
+    volume_do("data", NULL);
+    assert_int_equal(arrive_disks_make(arrive, disks, WHY(why)), HV_E_NOENT);
+    assert_string_equal(why, "the base volume of its disk vdc is gone");
+    arrive_disks_drop(arrive);
+    settle(5000);
+    assert_null(volume("root.2"));
+}
+
+/* Both volumes are made, and not yet open. */
+static void make_both(void)
+{
+    struct disk *disks[CONFIG_MAX_DISKS] = { NULL };
+    enum hv_err e = HV_E_AGAIN;
+    assert_int_equal(arrive_disks_begin(&offer, &(struct mig_id){ { 7 } }, "b", &arrive, WHY(why)), HV_OK);
+    for (; e == HV_E_AGAIN && !(volume("root.2") && volume("data.2")); turn())
+        e = arrive_disks_make(arrive, disks, WHY(why));
+    settle(2); /* who waits is told */
+}
+
+static void test_renamed(void **state)
+{
+    struct disk *disks[CONFIG_MAX_DISKS] = { NULL };
+    struct store_watch w = { progress, created, &committed };
+    enum hv_err e = HV_E_AGAIN;
+    (void)state;
+    make_both();
+    committed = false;
+    assert_int_equal(volume_rename(lvm_group_find("vg0"), "root.2", "other", &w, WHY(why)), HV_OK);
+    while (!committed)
+        turn();
+    for (unsigned i = 0; i < 1000 && e == HV_E_AGAIN; i++, turn())
+        e = arrive_disks_make(arrive, disks, WHY(why));
+    assert_int_equal(e, HV_OK);
+    arrived = (struct vm){ .config = offer.config };
+    arrive_disks_name(arrive, &arrived.config);
+    assert_string_equal(arrived.config.disk[0].lv.lv, "other");
+    arrive_disks_drop(arrive);
+    settle(5000);
+    assert_true(!volume("other") && !volume("data.2"));
+    make_both();
+    volume_do("data.2", NULL);
+    assert_int_equal(arrive_disks_make(arrive, disks, WHY(why)), HV_E_NOENT);
+    assert_string_equal(why, "the volume vg0/data.2 was deleted meanwhile");
+    arrive_disks_drop(arrive);
+    settle(5000);
+    assert_null(volume("root.2"));
 }
 
 static void power_cut_here(void)
@@ -373,19 +604,6 @@ static void test_disk_fails(void **state)
 
 /* ---- what is refused before anything is made ---- */
 
-static char reasons[2000];
-static void reason_add(void *ctx, const char *text)
-{
-    (void)ctx;
-    snprintf(reasons + strlen(reasons), sizeof(reasons) - strlen(reasons), "%s\n", text);
-}
-static const char *reasons_now(void)
-{
-    reasons[0] = '\0';
-    arrive_disks_check(&offer, reason_add, NULL);
-    return reasons;
-}
-
 static void test_refusals(void **state)
 {
     (void)state;
@@ -434,6 +652,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_cold, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cold_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keep, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_clone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_clone_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_clone_without_base, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_clone_base_goes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_renamed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_left_and_cut, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_in_use, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_disk_fails, set_up, tear_down),

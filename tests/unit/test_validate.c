@@ -286,11 +286,12 @@ static void test_kind(void **s)
 /* The best peer with its reason; none, with what stands against each; no question at all. */
 static void test_choice(void **s)
 {
+    static const struct move_options no_options;
     (void)s;
     struct choice c = { .ask = NULL };
     const struct peer_config *peer;
     host_config = &conf;
-    assert_int_equal(choose_begin(&c, &guests[0], ""), HV_OK);
+    assert_int_equal(choose_begin(&c, &guests[0], &no_options), HV_OK);
     assert_int_equal(choose_step(&c, 0, &peer, WHY(why)), CHOOSE_WAIT);
     open_asks[0]->reply[0] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 77 * MIB };
     open_asks[0]->reply[1] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 99 * MIB };
@@ -298,20 +299,20 @@ static void test_choice(void **s)
     assert_ptr_equal(peer, &conf.peers[1]);
     assert_string_equal(why, "it can give 99 MiB, the most of 2 peer(s) that can take the guest");
 
-    assert_int_equal(choose_begin(&c, &guests[0], ""),
+    assert_int_equal(choose_begin(&c, &guests[0], &no_options),
                      HV_OK); /* the best one is busy: the next, or the best one later */
     open_asks[1]->reply[0] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 77 * MIB };
     open_asks[1]->reply[1] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 99 * MIB };
     assert_int_equal(choose_step(&c, 2, &peer, WHY(why)), CHOOSE_DONE);
     assert_ptr_equal(peer, &conf.peers[0]);
-    assert_int_equal(choose_begin(&c, &guests[0], ""), HV_OK);
+    assert_int_equal(choose_begin(&c, &guests[0], &no_options), HV_OK);
     open_asks[2]->reply[0] = (struct ask_reply){ .state = ASK_ANSWERED, .n_reasons = 1 };
     open_asks[2]->reply[1] = (struct ask_reply){ .state = ASK_ANSWERED, .free_bytes = 99 * MIB };
     assert_int_equal(choose_step(&c, 2, &peer, WHY(why)), CHOOSE_LATER);
     assert_ptr_equal(peer, &conf.peers[1]);
 
     choose_tried(&c, peer, ""); /* it went silent on the way: the other one cannot be asked */
-    assert_int_equal(choose_begin(&c, &guests[0], ""), HV_OK);
+    assert_int_equal(choose_begin(&c, &guests[0], &no_options), HV_OK);
     open_asks[3]->reply[0] = (struct ask_reply){ .state = ASK_FAILED, .text = "no answer from it" };
     now += 16000000;
     assert_int_equal(choose_step(&c, 0, &peer, WHY(why)), CHOOSE_NONE);
@@ -319,11 +320,11 @@ static void test_choice(void **s)
 
     c = (struct choice){ .ask = NULL };
     no_memory = true;
-    assert_int_equal(choose_begin(&c, &guests[0], ""), HV_E_NOMEM);
+    assert_int_equal(choose_begin(&c, &guests[0], &no_options), HV_E_NOMEM);
     assert_string_equal(c.reasons, "no memory on this host to ask its peers");
     struct config alone = { .n_peers = 0 };
     host_config = &alone;
-    assert_int_equal(choose_begin(&c, &guests[0], ""), HV_E_NOENT);
+    assert_int_equal(choose_begin(&c, &guests[0], &no_options), HV_E_NOENT);
     assert_string_equal(c.reasons, "this host has no [peer] in godwit.conf");
 }
 

@@ -893,54 +893,6 @@ static void test_offer_of_a_stopped_guest(void **unused)
     end();
 }
 
-/* Its volumes move along, too; they are not open.  A host of before does not know that. */
-static void test_offer_of_a_stopped_guest_with_volumes(void **unused)
-{
-    (void)unused;
-    static struct vm_knows k;
-    static struct vm_offer o;
-    struct vm stopped = { .config = { .name = "test", .n_cpus = 1, .memory_bytes = GIB, .pin = -1, .n_disks = 2 } };
-    stopped.config.disk[0] = (struct disk_config){ .kind = DISK_IN_RAM, .bytes = 2 * MIB };
-    stopped.config.disk[1] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "godwit", "db+1" } };
-    fake_group.vg.n_lvs = 1;
-    fake_group.vg.lv[0] = (struct lvm_lv){ .name = "db+1", .extents = 3 };
-    k = *machine_knows();
-    for (unsigned i = 0; i < k.n; i++)
-        if (k.part[i].id == OFFER_FIELD_ALONG)
-            k.part[i].version = 1;
-    assert_int_equal(vm_knows_check(&k, &stopped, "", WHY(why)), HV_E_VERSION);
-    assert_non_null(strstr(why, "disks that move along"));
-    assert_int_equal(vm_offer_write(&stopped, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
-    assert_true(o.stopped && o.disk[1].bytes == 12 * MIB && !o.disk[1].read_only && !o.place_chosen[1]);
-    assert_true(!strcmp(o.config.disk[1].lv.vg, "godwit") && !strcmp(o.config.disk[1].lv.lv, "db+1"));
-    assert_int_equal(vm_knows_check(machine_knows(), &stopped, "vdb=fast/x", WHY(why)), HV_OK);
-    assert_int_equal(vm_offer_write(&stopped, machine_knows(), "vdb=fast/x", offer, sizeof(offer), &offer_len), HV_OK);
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
-    assert_true(o.place_chosen[1] && !o.place_chosen[0]);
-    assert_true(!strcmp(o.config.disk[1].lv.vg, "fast") && !strcmp(o.config.disk[1].lv.lv, "x"));
-    static const char *const malformed[] = { "vda=fast/x", "vdc=fast/x", "vdb=x", "vdb=fast/x;" };
-    for (unsigned i = 0; i < ARRAY_SIZE(malformed); i++) { /* no volume, no disk, no places */
-        assert_int_equal(vm_offer_write(&stopped, machine_knows(), malformed[i], offer, sizeof(offer), &offer_len),
-                         HV_OK);
-        assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
-        assert_string_equal(why, "the offer's field chosen places of disks is malformed");
-    }
-    for (unsigned i = 0; i < k.n; i++)
-        if (k.part[i].id == OFFER_FIELD_PLACES)
-            k.part[i].id = 0xc0ff;
-    assert_int_equal(vm_knows_check(&k, &stopped, "vdb=fast/x", WHY(why)), HV_E_VERSION);
-    assert_non_null(strstr(why, "chosen places of disks"));
-    fake_group.vg.lv[0].read_only = true;
-    assert_int_equal(vm_offer_write(&stopped, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
-    assert_true(o.disk[1].read_only);
-    fake_group.vg.n_lvs = 0; /* a volume that is gone has no size */
-    assert_int_equal(vm_offer_write(&stopped, machine_knows(), "", offer, sizeof(offer), &offer_len), HV_OK);
-    assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_E_PROTO);
-    assert_string_equal(why, "the offer's field disks that move along is malformed");
-}
-
 static void test_knows_as_bytes(void **unused)
 {
     (void)unused;
@@ -974,7 +926,6 @@ int main(void)
         cmocka_unit_test(test_fields_from_the_future),
         cmocka_unit_test(test_offer_of_a_paused_guest),
         cmocka_unit_test(test_offer_of_a_stopped_guest),
-        cmocka_unit_test(test_offer_of_a_stopped_guest_with_volumes),
         cmocka_unit_test(test_knows_as_bytes),
         cmocka_unit_test(test_time_goes_on),
         cmocka_unit_test(test_other_frequency),

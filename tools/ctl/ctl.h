@@ -49,7 +49,7 @@ struct options {
     bool base, raw, again;
     bool json, detach, yes, force, plain, lz4, live, paused, quick, cold, dry_run, verify, force_here, force_there,
         keep, overwrite, print_only, quiet, status, cancel, stop_crashed, replace, follow, sure, show_config, spoof,
-        with_disks;
+        with_disks, with_base;
     const char *host, *to, *svg, *fingerprint, *send, *limit, *downtime, *policy, *network, *timeout, *since, *role,
         *name, *from;
     char places[512]; /* of --disk, with commas between them */

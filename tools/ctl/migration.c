@@ -207,6 +207,8 @@ json_t *move_request(const char *vm, const char *to, const char **why)
         json_object_set_new(o, "live", json_false());
     if (options.with_disks)
         json_object_set_new(o, "with_disks", json_true());
+    if (options.with_base)
+        json_object_set_new(o, "with_base", json_true());
     if (options.keep)
         json_object_set_new(o, "keep", json_true());
     if (options.places[0])
