@@ -63,6 +63,7 @@ static void put_estimate(struct json *o, const struct move_estimate *e)
     json_object(o, "estimate");
     json_num(o, "moves", e->moves);
     json_num(o, "bytes", e->bytes);
+    json_num(o, "disk_bytes", e->disks);
     json_num(o, "us", e->us);
     json_num(o, "blackout_us", e->blackout);
     json_end(o);

@@ -151,8 +151,8 @@ const struct openapi_schema openapi_schemas[] = {
     { "Round", "start_us:n us:n pages:n bytes:n dirty_pages:n dirty_pages_per_s:n estimate_us:n stood_us:n "
                "throttle_percent:n" },
     { "Validation", "vm:s to:s known:b would_move:b transfer_type?:live|quick|paused|cold "
-                    "disk_transfer?:none|shared estimate?:Estimate free_bytes:n reasons:[s]" },
-    { "Estimate", "moves:n bytes:n us:n blackout_us:n" },
+                    "disk_transfer?:none|shared|copied estimate?:Estimate free_bytes:n reasons:[s]" },
+    { "Estimate", "moves:n bytes:n disk_bytes:n us:n blackout_us:n" },
     { "Checkpoints", "checkpoints:[Checkpoint]" },
     { "Checkpoint", "name:s store:s unix_s:n memory:b volumes:n bytes:n state:kept|reverting|reverted" },
     { "JobBegun", "job:n" },

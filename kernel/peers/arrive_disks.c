@@ -201,14 +201,25 @@ void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx)
 
 /* ---- making ---- */
 
-/* The wanted name, or that with a number, that no volume, no other guest and no other disk of the guest has. */
-static void name_choose(const struct arrive_disks *a, struct arrive_disk *k, const struct lvm_group *g,
-                        const char *wanted)
+/* The operator wants this name for another disk of the guest. */
+static bool name_chosen(const struct vm_offer *o, const struct arrive_disk *k)
 {
+    for (unsigned i = 0; i < o->config.n_disks; i++)
+        if (o->place_chosen[i] && !strcmp(o->config.disk[i].lv.vg, k->group) &&
+            !strcmp(o->config.disk[i].lv.lv, k->name))
+            return true;
+    return false;
+}
+
+/* The name that it has, or that with a number, that no volume, no other guest and no other disk of the guest has. */
+static void name_choose(const struct vm_offer *o, const struct arrive_disks *a, struct arrive_disk *k,
+                        const struct lvm_group *g)
+{
+    const char *wanted = o->config.disk[k->index].lv.lv;
     bool taken = true;
     for (unsigned i = 1; taken; i++) {
         snprintf(k->name, CONFIG_LV_NAME_LEN, i == 1 ? "%s" : "%.50s.%u", wanted, i);
-        taken = lvm_lv_find(&g->vg, k->name) || vm_disk_owner(k->group, k->name, a->guest);
+        taken = lvm_lv_find(&g->vg, k->name) || vm_disk_owner(k->group, k->name, a->guest) || name_chosen(o, k);
         for (const struct arrive_disk *other = a->d; other < k; other++)
             taken |= !strcmp(other->group, k->group) && !strcmp(other->name, k->name);
     }
@@ -249,7 +260,7 @@ enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id
         if (o->place_chosen[i])
             snprintf(k->name, sizeof(k->name), "%s", o->config.disk[i].lv.lv);
         else
-            name_choose(a, k, g, o->config.disk[i].lv.lv);
+            name_choose(o, a, k, g);
         const struct lvm_lv *base = base_in(o, i, g);
         snprintf(k->base, sizeof(k->base), "%s", base ? base->uuid : "");
         if (!base && !missing_all(k)) {

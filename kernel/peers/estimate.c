@@ -2,7 +2,8 @@
  * kernel/peers/estimate.c - see estimate.h.
  *
  * Each figure is a mean in which a new move counts for a quarter.  A move of few bytes says nothing about the rate, and
- * a cold one nothing about how well memory is compressed.  The blackout of a quick move is the move. */
+ * a cold one nothing about how well memory is compressed.  The blackout of a quick move is that of its memory: disks
+ * are copied while the guest runs. */
 #include "kernel/peers/estimate.h"
 
 #include "kernel/lib/log.h"
@@ -11,37 +12,47 @@
 #define WIRE_SCALE 1024u /* of `packed` */
 
 static struct {
-    unsigned moves;       /* that counted for the rate */
-    uint64_t bytes_per_s; /* on the wire; 0: not known */
-    uint64_t packed;      /* bytes on the wire per WIRE_SCALE bytes of content; 0: not known */
-    uint64_t blackout_us; /* of a live move; 0: not known */
+    unsigned moves;        /* that counted for the rate */
+    uint64_t bytes_per_s;  /* on the wire; 0: not known */
+    uint64_t packed;       /* bytes on the wire per WIRE_SCALE bytes of memory; 0: not known */
+    uint64_t disks_packed; /* the same of volumes */
+    uint64_t blackout_us;  /* of a live move; 0: not known */
 } peers[CONFIG_MAX_PEERS];
 
 static void mean_add(uint64_t *mean, uint64_t x) { *mean = *mean ? (3 * *mean + x) / 4 : MAX(x, 1u); }
 
-void estimate_learn(unsigned peer, enum move_how how, uint64_t content, uint64_t wire, uint64_t us, uint64_t blackout)
+void estimate_learn(unsigned peer, enum move_how how, const struct move_bytes *content, const struct move_bytes *wire,
+                    uint64_t us, uint64_t blackout)
 {
     ASSERT(peer < CONFIG_MAX_PEERS);
-    if (wire < WIRE_MIN || !us || !content)
+    if (wire->memory + wire->disks < WIRE_MIN || !us || !(content->memory + content->disks))
         return;
     peers[peer].moves++;
-    mean_add(&peers[peer].bytes_per_s, wire * 1000000 / us);
-    if (how == MOVE_COLD)
+    mean_add(&peers[peer].bytes_per_s, (wire->memory + wire->disks) * 1000000 / us);
+    if (content->disks)
+        mean_add(&peers[peer].disks_packed, wire->disks * WIRE_SCALE / content->disks);
+    if (how == MOVE_COLD || wire->memory < WIRE_MIN || !content->memory)
         return;
-    mean_add(&peers[peer].packed, wire * WIRE_SCALE / content);
+    mean_add(&peers[peer].packed, wire->memory * WIRE_SCALE / content->memory);
     if (how == MOVE_LIVE)
         mean_add(&peers[peer].blackout_us, blackout);
 }
 
-struct move_estimate estimate_of(unsigned peer, enum move_how how, uint64_t content)
+struct move_estimate estimate_of(unsigned peer, enum move_how how, const struct move_bytes *content)
 {
     ASSERT(peer < CONFIG_MAX_PEERS);
-    struct move_estimate e = { .moves = peers[peer].moves, .bytes = content };
+    struct move_estimate e = { .moves = peers[peer].moves,
+                               .bytes = content->memory + content->disks,
+                               .disks = content->disks };
     if (!e.moves)
         return e;
+    uint64_t memory = content->memory, disks = content->disks, rate = MAX(peers[peer].bytes_per_s, 1u);
     if (how != MOVE_COLD && peers[peer].packed)
-        e.bytes = content * peers[peer].packed / WIRE_SCALE;
-    e.us = e.bytes * 1000000 / MAX(peers[peer].bytes_per_s, 1u);
-    e.blackout = how == MOVE_QUICK ? e.us : how == MOVE_COLD ? 0 : peers[peer].blackout_us;
+        memory = memory * peers[peer].packed / WIRE_SCALE;
+    if (peers[peer].disks_packed)
+        disks = disks * peers[peer].disks_packed / WIRE_SCALE;
+    e.bytes = memory + disks;
+    e.us = e.bytes * 1000000 / rate;
+    e.blackout = how == MOVE_QUICK ? memory * 1000000 / rate : how == MOVE_COLD ? 0 : peers[peer].blackout_us;
     return e;
 }

@@ -59,6 +59,20 @@ static void leave_disk_add(struct leave_disks *d, unsigned index, const struct l
     snprintf(k->uuid, sizeof(k->uuid), "%s", lv ? lv->uuid : "");
 }
 
+uint64_t leave_disks_bytes(const struct vm *vm, bool with_base)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < vm->config.n_disks; i++) {
+        const struct lv_config *c = &vm->config.disk[i].lv;
+        const struct lvm_group *g = vm->config.disk[i].kind == DISK_ON_LV ? lvm_group_find(c->vg) : NULL;
+        const struct lvm_lv *lv = g ? lvm_lv_find(&g->vg, c->lv) : NULL;
+        uint64_t all = lv ? lvm_lv_bytes(&g->vg, lv) : 0;
+        bool less = lv && !with_base && lvm_base_of(&g->vg, lv);
+        n += less ? MIN(all, lv->extents * g->vg.extent_bytes) : all;
+    }
+    return n;
+}
+
 enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, struct leave_disks **out)
 {
     *out = NULL;

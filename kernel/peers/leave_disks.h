@@ -11,6 +11,8 @@
 #include "migrate/guest.h"
 
 struct leave_disks;
+/** Bytes of vm's volumes, which a move would copy at most; with_base: those of bases as well. */
+uint64_t leave_disks_bytes(const struct vm *vm, bool with_base);
 /** For a move of vm, whose volumes move along.  *out is NULL if it has none.  Nothing is copied yet.  rate: bytes per
  *  second that each disk is read with, 0: no limit.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, struct leave_disks **out);

@@ -445,6 +445,16 @@ static void doubt_end(struct outgoing *o)
     o->doubt_trouble[0] = '\0';
 }
 
+static void job_learn(const struct outgoing *o)
+{
+    const struct job *j = &o->job;
+    const struct mig_disk_stats *d = &j->stats.disks;
+    const struct move_bytes content = { o->content_bytes, d->total },
+                            wire = { j->wire_bytes - MIN(d->wire, j->wire_bytes), d->wire };
+    estimate_learn(peer_index(o->peer), j->kind.how, &content, &wire, j->ended_us - j->connected_us,
+                   j->stats.blackout.total);
+}
+
 static void job_end(struct outgoing *o, enum hv_err err, const char *text)
 {
     struct job *j = &o->job;
@@ -486,8 +496,7 @@ static void job_end(struct outgoing *o, enum hv_err err, const char *text)
     j->state = err ? JOB_FAILED : JOB_DONE;
     j->ended_us = clock_us();
     if (!err && j->stats.blackout.total && o->peer) /* total 0: an operator said so */
-        estimate_learn(peer_index(o->peer), j->kind.how, o->content_bytes, j->wire_bytes, j->ended_us - j->connected_us,
-                       j->stats.blackout.total);
+        job_learn(o);
     if (!err && j->stats.blackout.total && !job_is_cold(o)) {
         histogram_add(&counts->blackout, migration_blackout_bounds_us, j->stats.blackout.total);
         histogram_add(&counts->duration, migration_duration_bounds_us, j->ended_us - j->started_us);

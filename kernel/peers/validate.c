@@ -10,6 +10,7 @@
 #include "kernel/host/clock.h"
 #include "kernel/lib/log.h"
 #include "kernel/peers/ask.h"
+#include "kernel/peers/leave_disks.h"
 #include "kernel/peers/migration.h"
 #include "kernel/vm/vm_manage.h"
 
@@ -59,13 +60,15 @@ static bool validate_refused_here(const struct vm *vm, const struct move_options
 }
 
 /* What there is to send.  False: not known yet, or the files of a stopped guest cannot be found, and out says so. */
-static bool validate_content(struct vm *vm, uint64_t *bytes, struct validation *out)
+static bool validate_content(struct vm *vm, const struct move_options *o, struct move_bytes *bytes,
+                             struct validation *out)
 {
-    *bytes = vm->mem.n_backed * BLOCK_SIZE;
+    bool along = out->kind.disks == MOVE_DISKS_COPIED;
+    *bytes = (struct move_bytes){ vm->mem.n_backed * BLOCK_SIZE, along ? leave_disks_bytes(vm, o->with_base) : 0 };
     if (out->kind.how != MOVE_COLD)
         return true;
     enum hv_err e = vm_files_get(vm, WHY(out->text));
-    *bytes = vm->boot.n_pages * PAGE_SIZE;
+    bytes->memory = vm->boot.n_pages * PAGE_SIZE;
     vm_files_leave(vm);
     out->known = e && e != HV_E_AGAIN;
     return !e;
@@ -116,12 +119,12 @@ enum hv_err validate(const char *name, const char *to, const struct move_options
 {
     struct vm *vm = vm_find(name);
     const struct peer_config *peer = config_peer(host_config, to);
-    uint64_t content;
+    struct move_bytes content;
     if (!vm || !peer)
         return REFUSE(HV_E_NOENT, vm ? "no [peer %s] in godwit.conf" : "no guest is named \"%s\"", vm ? to : name);
-    if (validate_refused_here(vm, o, out) || !validate_content(vm, &content, out))
+    if (validate_refused_here(vm, o, out) || !validate_content(vm, o, &content, out))
         return HV_OK;
-    out->estimate = estimate_of((unsigned)(peer - host_config->peers), out->kind.how, content);
+    out->estimate = estimate_of((unsigned)(peer - host_config->peers), out->kind.how, &content);
     struct question *q = question_of(vm, o);
     if (!q)
         q = question_new(vm, o);

@@ -59,6 +59,10 @@ static const struct disk_ops from_ops = { .submit = from_submit, .poll = from_po
 
 /* ---- the guest ---- */
 
+bool snapshot_disk_same(struct disk *d, uint64_t offset, uint64_t len) { return !d && offset + len; }
+const struct lvm_lv *lvm_base_of(const struct lvm_vg *vg, const struct lvm_lv *lv) { return vg ? NULL : lv; }
+uint64_t lvm_lv_bytes(const struct lvm_vg *vg, const struct lvm_lv *lv) { return vg && lv ? BYTES : 0; }
+
 static struct vm vm;
 static bool moving, gone; /* gone: no guest of that name */
 static unsigned n_holds;

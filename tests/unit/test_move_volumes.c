@@ -84,6 +84,12 @@ static void turn(void)
     snapshot_make_step();
 }
 
+static void settle(unsigned turns)
+{
+    for (unsigned i = 0; i < turns; i++)
+        turn();
+}
+
 static void created(void *ctx, enum hv_err e, const char *text)
 {
     (void)text;
@@ -263,10 +269,17 @@ static void test_keep(void **state)
 {
     (void)state;
     offer.place_chosen[2] = true;
+    offer.config.disk[2].lv = (struct lv_config){ "vg0", "root.2" };
+    admit();
+    assert_string_equal(arrived.config.disk[0].lv.lv, "root.3"); /* not what vdc is to get */
+    assert_string_equal(arrived.config.disk[2].lv.lv, "root.2");
+    arrive_disks_drop(arrive);
+    settle(5000);
     offer.config.disk[2].lv = (struct lv_config){ "vg0", "chosen" };
     admit();
     offer.place_chosen[2] = false;
     assert_string_equal(arrived.config.disk[2].lv.lv, "chosen");
+    assert_int_equal(leave_disks_bytes(&guest, false), 2 * EXTENT);
     copy(100000);
     arrive_disks_keep(arrive);
     leave_disks_left(leave, true);
@@ -369,12 +382,6 @@ static void clone_is_right(const char *name)
     assert_int_equal(is[EXTENT - 1], 0);
 }
 
-static void settle(unsigned turns)
-{
-    for (unsigned i = 0; i < turns; i++)
-        turn();
-}
-
 /* The base is there: only what differs is sent, and the volume is a clone there, too. */
 static void test_clone(void **state)
 {
@@ -387,6 +394,7 @@ static void test_clone(void **state)
     assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_OK);
     assert_int_equal(carried[0], EXTENT);
     assert_int_equal(carried[1], 2 * 65536);
+    assert_in_range(leave_disks_bytes(&guest, false), EXTENT, 2 * EXTENT);
     assert_string_equal(arrived.config.disk[2].lv.lv, "clone.2");
     assert_int_equal(lv_disk_check("vg0", "clone.2", WHY(why)), HV_E_BUSY);
     arrive_disks_keep(arrive);

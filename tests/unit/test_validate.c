@@ -90,6 +90,7 @@ enum hv_err vm_disk_check(const struct vm_config *c, struct why *why)
     (void)c, (void)why;
     return HV_OK;
 }
+uint64_t leave_disks_bytes(const struct vm *vm, bool with_base) { return with_base ? vm->config.n_disks : 5 * MIB; }
 struct ask *ask_begin(enum ask_kind kind, const struct vm *vm, const struct mig_id *ticket)
 {
     (void)vm, (void)ticket;
@@ -272,6 +273,12 @@ static void test_kind(void **s)
     answer();
     assert_int_equal(ask_for(3, "b"), HV_OK);
     assert_true(v.would_move && v.estimate.bytes == 3 * PAGE_SIZE && !v.estimate.moves);
+    guests[3].config.n_disks = 1;
+    guests[3].config.disk[0].kind = DISK_ON_LV;
+    assert_int_equal(ask_for(3, "b"), HV_OK);
+    assert_true(v.kind.disks == MOVE_DISKS_COPIED && v.estimate.bytes == 3 * PAGE_SIZE + 5 * MIB);
+    assert_int_equal(v.estimate.disks, 5 * MIB);
+    guests[3].config.n_disks = 0;
     files_error = HV_E_AGAIN;
     assert_int_equal(ask_for(3, "b"), HV_OK);
     assert_false(v.known);
