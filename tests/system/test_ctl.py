@@ -315,6 +315,11 @@ def test_image_converted():
             assert made == [{"name": "v", "bytes": len(raw)}], made
             a.answers["GET /v1/jobs/3"] = {"state": "failed", "code": "HV_E_DIGEST", "message": "its SHA-256 differs"}
             assert "SHA-256 differs (HV_E_DIGEST)" in a.ctl("volume", "import", path, "g/v", code=1)[1]
+            saved = b"GODWITMG" + raw[8:]                           # a saved guest, from another host
+            with open(path, "wb") as f:
+                f.write(saved)
+            fake_volume(a, hashlib.sha256(saved).hexdigest(), len(saved))
+            assert "bytes imported" in a.ctl("volume", "import", path, "g/v")[0]
             with open(qcow2, "r+b") as f:
                 f.truncate(MIB)                                 # a download that broke off
             assert "its end is missing" in a.ctl("volume", "import", qcow2, "g/v", code=3)[1]
@@ -342,6 +347,13 @@ def test_export_compared():
             assert words in "".join(a.ctl("volume", "export", "g/v", path, "--force", code=code))
             with open(path, "rb") as f:
                 assert f.read() == data
+        large = os.urandom(MIB) * 48
+        a.answers["GET /v1/stores/g/volumes/v/data"] = large
+        a.answers["GET /v1/jobs/4"] = {"state": "done", "message": hashlib.sha256(large).hexdigest()}
+        bars = drawn(on_terminal(a, 80, "volume", "export", "g/v", path, "--force")[1])
+        assert bars and all(re.search(r" of 50\.3 MB, \d+ %, ", b) for b in bars), bars
+        a.answers["GET /v1/stores/g/volumes/v/data"] = data
+        a.ctl("volume", "export", "g/v", path, "--force", code=1)
         assert "--force writes over it" in a.ctl("volume", "export", "g/v", path, code=3)[1]
         for file in (path, path + ".new"):                      # refused: no file is made, none is emptied
             a.ctl("volume", "export", "g/nope", file, "--force", code=1)

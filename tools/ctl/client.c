@@ -437,6 +437,9 @@ static size_t curl_on_take(char *p, size_t size, size_t n, void *arg)
     curl_easy_getinfo(f->curl, CURLINFO_RESPONSE_CODE, &status);
     if (status >= 400 || !f->t->take)
         return curl_on_body(p, size, n, f->answer);
+    curl_off_t length = 0;
+    curl_easy_getinfo(f->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    f->t->answer_len = length > 0 ? (uint64_t)length : 0;
     return f->t->take(f->t, p, size * n) ? size * n : 0;
 }
 

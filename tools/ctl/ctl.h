@@ -114,6 +114,7 @@ struct transfer {
     size_t (*give)(struct transfer *t, char *p, size_t cap);
     /** Take bytes of a good answer; false: they cannot be kept, and the request ends. */
     bool (*take)(struct transfer *t, const char *p, size_t n); /* NULL: the answer is text or JSON */
+    uint64_t answer_len; /* of what comes, from the first take() on; 0: not known */
     /** Called often; false: end the request. */
     bool (*tick)(struct transfer *t);
     bool broken; /* the connection broke in the middle: another try may go on; nothing was reported */

@@ -253,7 +253,7 @@ static enum exit_code editor_run(const char *path)
     int status = system(command);
     enum exit_code e = EXIT_GOOD;
     if (status)
-        e = fail(EXIT_USAGE, "the editor ended with an error: %s; your text is in %s", command, path);
+        e = fail(EXIT_USAGE, "the editor ended with an error: %s", command);
     free(command);
     return e;
 }

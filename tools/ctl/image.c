@@ -41,18 +41,25 @@ static const char *format_of(const char *head, size_t n)
     return NULL;
 }
 
-/* Does a raw image begin as disks do?  A boot record, a file system without one, a CD, a volume of LVM or LUKS. */
+/* Does a raw image begin as disks do?  A boot record, a file system without one, a CD, a volume of LVM or LUKS;
+ * or is it a saved guest? */
 static bool looks_like_disk(const char *head, size_t n)
 {
     static const struct {
         size_t at;
         const char *magic;
     } known[] = {
-        { 510, "\x55\xaa" },    { 1080, "\x53\xef" },
-        { 0, "XFSB" },          { 65600, "_BHRfS_M" },
-        { 32769, "CD001" },     { 512, "LABELONE" },
-        { 0, "LUKS\xba\xbe" },  { 0, "hsqs" },
-        { 4086, "SWAPSPACE2" }, { 0x2000 + 1372, "\x19\x54\x01\x19" },
+        { 510, "\x55\xaa" },
+        { 1080, "\x53\xef" },
+        { 0, "XFSB" },
+        { 65600, "_BHRfS_M" },
+        { 32769, "CD001" },
+        { 512, "LABELONE" },
+        { 0, "LUKS\xba\xbe" },
+        { 0, "hsqs" },
+        { 4086, "SWAPSPACE2" },
+        { 0, "GODWITMG" }, /* what `vm save` has written */
+        { 0x2000 + 1372, "\x19\x54\x01\x19" },
     };
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         size_t len = strlen(known[i].magic);

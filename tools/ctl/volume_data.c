@@ -258,6 +258,8 @@ static bool download_take(struct transfer *t, const char *p, size_t n)
         return false;
     }
     d->begun = true;
+    if (!d->bar.total && t->answer_len)
+        d->bar.total = d->at + t->answer_len;
     EVP_DigestUpdate(d->hash, p, n);
     for (size_t now; n; p += now, n -= now, d->at += now) {
         now = HOLE - d->at % HOLE;
@@ -273,7 +275,8 @@ static bool download_take(struct transfer *t, const char *p, size_t n)
 static bool download_tick(struct transfer *t)
 {
     struct download *d = download_of(t);
-    bar_show(&d->bar, d->at);
+    if (d->bar.total)
+        bar_show(&d->bar, d->at);
     return !progress_interrupted();
 }
 
