@@ -135,7 +135,7 @@ const struct openapi_schema openapi_schemas[] = {
     { "Taken", "taken:n" },
     { "Moves", "migrations:[Move]" },
     { "Move", "id:n vm:s to:s asked_by:s state:queued|choosing|connecting|moving|in-doubt|moved|failed doubt?:s ended:b "
-              "transfer_type:live|quick|paused|cold disk_transfer:none|shared|copied "
+              "transfer_type:live|quick|paused|cold|saved disk_transfer:none|shared|copied "
               "queue_position:n storage_position:n waits_for?:s phase:s why_peer?:s route:s percent:n round:n age_us:n waited_us:n "
               "elapsed_us:n eta_us:n bytes_per_s:n dirty_pages_per_s:n remaining_bytes:n throttle_percent:n "
               "wire_bytes:n blackout_us:n disks?:MoveDisks error?:MoveError" },
@@ -150,7 +150,7 @@ const struct openapi_schema openapi_schemas[] = {
     { "MoveBytes", "total:n lz4:n raw:n delta:n other:n" },
     { "Round", "start_us:n us:n pages:n bytes:n dirty_pages:n dirty_pages_per_s:n estimate_us:n stood_us:n "
                "throttle_percent:n" },
-    { "Validation", "vm:s to:s known:b would_move:b transfer_type?:live|quick|paused|cold "
+    { "Validation", "vm:s to:s known:b would_move:b transfer_type?:live|quick|paused|cold|saved "
                     "disk_transfer?:none|shared|copied estimate?:Estimate free_bytes:n reasons:[s]" },
     { "Estimate", "moves:n bytes:n disk_bytes:n us:n blackout_us:n" },
     { "Checkpoints", "checkpoints:[Checkpoint]" },

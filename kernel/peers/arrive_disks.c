@@ -5,6 +5,8 @@
  *   MAKE     each is made, with the job's id as a tag (move_volume.h)
  *   OPEN     the caller opens them
  *
+ * The volume in which a guest is saved is the last, and made when the others are there, since its tags name them.
+ *
  * They are not zeroed first: the source writes all of a disk, zeroes too.  A bitmap says what it has written, and a
  * guest whose disk is not whole does not come: it could read there what others left.
  *
@@ -25,11 +27,12 @@
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/saved.h"
 #include "kernel/store/snapshot_disk.h"
 #include "kernel/vm/vm_disk.h"
 
 struct arrive_disk {
-    unsigned index; /* of the guest's disks */
+    unsigned index; /* of the guest's disks, or ARRIVE_SAVED */
     uint64_t bytes;
     char group[LVM_NAME_LEN], name[LVM_NAME_LEN], uuid[LVM_UUID_LEN]; /* uuid: once it is made */
     char base[LVM_UUID_LEN];      /* it is to be a clone of this volume; "": of none */
@@ -49,13 +52,16 @@ struct arrive_disks {
     char guest[CONFIG_NAME_LEN], peer[CONFIG_NAME_LEN];
     struct move_write making;
     bool dropped, stopped; /* stopped: the guest arrives so */
+    uint64_t saved_bytes;  /* of what is saved of it; 0: it is not saved */
+    bool saved_with_disks; /* its volumes are those that it had then */
     char text[300];
     unsigned n;
-    struct arrive_disk d[CONFIG_MAX_DISKS];
+    struct arrive_disk d[MIG_DISKS_MAX];
     struct arrive_slot slot[MIG_DISK_WINDOW];
 };
 
-#define GRAIN MIG_DISK_DATA_MAX
+#define GRAIN        MIG_DISK_DATA_MAX
+#define ARRIVE_SAVED CONFIG_MAX_DISKS /* no disk of the guest: what is saved of it */
 
 static uint64_t grains_of(const struct arrive_disk *k) { return DIV_ROUND_UP(k->bytes, GRAIN); }
 static size_t missing_bytes(const struct arrive_disk *k) { return DIV_ROUND_UP(grains_of(k), 64) * 8; }
@@ -77,20 +83,37 @@ static struct lvm_group *store_for(const char *name)
     return g && !g->why_not[0] ? g : lvm_group_find(registry_group());
 }
 
-/* The base volume in g of which disk i of the offer is a clone; NULL: it is none, or g does not have it. */
+/* Of the volumes that come with an offer, i being a disk of the guest or ARRIVE_SAVED: is there one, where was it, and
+ * how large is it? */
+static bool offer_volume(const struct vm_offer *o, unsigned i)
+{
+    return i == ARRIVE_SAVED ? o->saved.bytes : i < o->config.n_disks && o->config.disk[i].kind == DISK_ON_LV;
+}
+static const struct lv_config *offer_volume_place(const struct vm_offer *o, unsigned i)
+{
+    return i == ARRIVE_SAVED ? &o->saved.place : &o->config.disk[i].lv;
+}
+static uint64_t offer_volume_bytes(const struct vm_offer *o, unsigned i)
+{
+    return i == ARRIVE_SAVED ? ALIGN_UP(o->saved.bytes, BLOCK_SECTOR_MAX) : o->disk[i].bytes;
+}
+static bool offer_place_chosen(const struct vm_offer *o, unsigned i) { return i < ARRIVE_SAVED && o->place_chosen[i]; }
+
+/* The base volume in g of which volume i of the offer is a clone; NULL: it is none, or g does not have it. */
 static const struct lvm_lv *base_in(const struct vm_offer *o, unsigned i, const struct lvm_group *g)
 {
-    bool is = g && o->base[i].sha256[0] && !g->why_not[0];
+    bool is = g && i < ARRIVE_SAVED && o->base[i].sha256[0] && !g->why_not[0];
     return is ? lvm_base_find(&g->vg, o->base[i].sha256, o->disk[i].bytes) : NULL;
 }
 
-/* The store for disk i of the offer: if none was chosen, one with its base before others.  NULL: the chosen one is not
+/* The store for that volume: if none was chosen, one with its base before others.  NULL: the chosen one is not
  * here. */
 static struct lvm_group *store_of(const struct vm_offer *o, unsigned i)
 {
-    const char *name = o->config.disk[i].lv.vg;
-    struct lvm_group *g = o->place_chosen[i] ? lvm_group_find(name) : store_for(name);
-    for (unsigned k = 0; k < LVM_VGS_MAX && !o->place_chosen[i] && !base_in(o, i, g) && lvm_group_at(k); k++)
+    const char *name = offer_volume_place(o, i)->vg;
+    bool chosen = offer_place_chosen(o, i);
+    struct lvm_group *g = chosen ? lvm_group_find(name) : store_for(name);
+    for (unsigned k = 0; k < LVM_VGS_MAX && !chosen && !base_in(o, i, g) && lvm_group_at(k); k++)
         if (base_in(o, i, lvm_group_at(k)))
             return lvm_group_at(k);
     return g;
@@ -105,10 +128,10 @@ static uint64_t extents_of(const struct lvm_group *g, uint64_t bytes)
 static uint64_t extents_needed(const struct vm_offer *o, const struct lvm_group *g)
 {
     uint64_t n = 0;
-    for (unsigned i = 0; i < o->config.n_disks; i++) {
-        if (o->config.disk[i].kind != DISK_ON_LV || store_of(o, i) != g)
+    for (unsigned i = 0; i <= ARRIVE_SAVED; i++) {
+        if (!offer_volume(o, i) || store_of(o, i) != g)
             continue;
-        uint64_t all = extents_of(g, o->disk[i].bytes);
+        uint64_t all = extents_of(g, offer_volume_bytes(o, i));
         n += base_in(o, i, g)
                  ? MIN(extents_of(g, o->base[i].store_bytes), snapshot_clone_extents(&g->vg, o->disk[i].bytes))
                  : all;
@@ -182,18 +205,19 @@ static void arrive_disk_check(const struct vm_offer *o, unsigned i, reason_fn *a
 
 void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx)
 {
-    for (unsigned i = 0; i < o->config.n_disks; i++) {
-        if (o->config.disk[i].kind != DISK_ON_LV)
+    for (unsigned i = 0; i <= ARRIVE_SAVED; i++) {
+        if (!offer_volume(o, i))
             continue;
         if (!registry_present()) {
             add(ctx, "the guest brings disks, and this host has no store to put them in: `store create` makes one");
             return;
         }
-        arrive_disk_check(o, i, add, ctx);
+        if (i < ARRIVE_SAVED)
+            arrive_disk_check(o, i, add, ctx);
         const struct lvm_group *g = store_of(o, i);
         bool seen = !g;
         for (unsigned k = 0; k < i; k++)
-            seen |= o->config.disk[k].kind == DISK_ON_LV && store_of(o, k) == g;
+            seen |= offer_volume(o, k) && store_of(o, k) == g;
         if (!seen)
             store_check(o, g, add, ctx);
     }
@@ -213,9 +237,8 @@ static bool name_chosen(const struct vm_offer *o, const struct arrive_disk *k)
 
 /* The name that it has, or that with a number, that no volume, no other guest and no other disk of the guest has. */
 static void name_choose(const struct vm_offer *o, const struct arrive_disks *a, struct arrive_disk *k,
-                        const struct lvm_group *g)
+                        const struct lvm_group *g, const char *wanted)
 {
-    const char *wanted = o->config.disk[k->index].lv.lv;
     bool taken = true;
     for (unsigned i = 1; taken; i++) {
         snprintf(k->name, CONFIG_LV_NAME_LEN, i == 1 ? "%s" : "%.50s.%u", wanted, i);
@@ -239,8 +262,8 @@ enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id
 {
     *out = NULL;
     unsigned n = 0;
-    for (unsigned i = 0; i < o->config.n_disks; i++)
-        n += o->config.disk[i].kind == DISK_ON_LV;
+    for (unsigned i = 0; i <= ARRIVE_SAVED; i++)
+        n += offer_volume(o, i);
     if (!n)
         return HV_OK;
     struct arrive_disks *a = mem_alloc(sizeof(*a));
@@ -248,19 +271,21 @@ enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id
         return REFUSE(HV_E_NOMEM, "no memory for the guest's disks");
     a->id = *id;
     a->stopped = o->stopped;
+    a->saved_bytes = o->saved.bytes;
+    a->saved_with_disks = o->saved.with_disks;
     snprintf(a->guest, sizeof(a->guest), "%s", o->config.name);
     snprintf(a->peer, sizeof(a->peer), "%s", peer);
-    for (unsigned i = 0; i < o->config.n_disks; i++) {
-        if (o->config.disk[i].kind != DISK_ON_LV)
+    for (unsigned i = 0; i <= ARRIVE_SAVED; i++) {
+        if (!offer_volume(o, i))
             continue;
         const struct lvm_group *g = store_of(o, i);
         struct arrive_disk *k = &a->d[a->n++];
-        *k = (struct arrive_disk){ .index = i, .bytes = o->disk[i].bytes, .all = a };
+        *k = (struct arrive_disk){ .index = i, .bytes = offer_volume_bytes(o, i), .all = a };
         snprintf(k->group, sizeof(k->group), "%s", g->vg.name);
-        if (o->place_chosen[i])
+        if (offer_place_chosen(o, i))
             snprintf(k->name, sizeof(k->name), "%s", o->config.disk[i].lv.lv);
         else
-            name_choose(o, a, k, g);
+            name_choose(o, a, k, g, offer_volume_place(o, i)->lv);
         const struct lvm_lv *base = base_in(o, i, g);
         snprintf(k->base, sizeof(k->base), "%s", base ? base->uuid : "");
         if (!base && !missing_all(k)) {
@@ -306,9 +331,19 @@ static void arrive_made(void *ctx, enum hv_err e, const char *text)
 
 static void arrive_progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
 
+/* The tags of what is saved, beside the move's: saved.h.  The other volumes are there. */
+static size_t saved_tags(const struct arrive_disks *a, char *text, size_t len)
+{
+    size_t n = (size_t)snprintf(text, len, "\n" SAVED_TAG "=%s\n" SAVED_TAG_BYTES "=%lu", a->guest, a->saved_bytes);
+    for (unsigned i = 0; a->saved_with_disks && i + 1 < a->n; i++)
+        n += (size_t)snprintf(text + n, len - n, "%s%.*s", i ? "." : "\n" SAVED_TAG_DISKS "=", SAVED_DISK_LEN,
+                              a->d[i].uuid);
+    return n;
+}
+
 static enum hv_err arrive_disk_make(struct arrive_disks *a, struct arrive_disk *k, struct why *why)
 {
-    char id[33];
+    char id[33], tags[LVM_TAGS_LEN];
     const struct lvm_lv *base = NULL;
     struct lvm_group *g = lvm_group_find(k->group);
     struct store_watch watch = { .progress = arrive_progress, .done = arrive_made, .ctx = k };
@@ -317,8 +352,12 @@ static enum hv_err arrive_disk_make(struct arrive_disks *a, struct arrive_disk *
     move_record_id(&a->id, id);
     if (k->base[0] && !(base = lvm_lv_by_uuid(&g->vg, k->base)))
         return REFUSE(HV_E_NOENT, "the base volume of its disk vd%c is gone", 'a' + k->index);
+    size_t n = (size_t)snprintf(tags, sizeof(tags), LVM_TAG_MOVE "=%s", id);
+    if (k->index == ARRIVE_SAVED)
+        n += saved_tags(a, tags + n, sizeof(tags) - n);
+    ASSERT(n < sizeof(tags));
     enum hv_err e = base ? volume_clone_to_fill(g, base->name, k->name, id, &watch, why)
-                         : volume_create_to_fill(g, k->name, k->bytes, id, &watch, why);
+                         : volume_create_to_fill(g, k->name, k->bytes, tags, &watch, why);
     k->begun = !e;
     return e;
 }
@@ -342,6 +381,8 @@ enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_M
     if (!done)
         return HV_E_AGAIN;
     for (unsigned i = 0; i < a->n; i++) {
+        if (a->d[i].index == ARRIVE_SAVED && !all)
+            return HV_E_AGAIN;
         enum hv_err e = a->d[i].begun ? a->d[i].err : arrive_disk_make(a, &a->d[i], why);
         if (e && a->d[i].begun)
             why_say(why, "%s", a->text);
@@ -363,6 +404,8 @@ enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_M
 void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c)
 {
     for (unsigned i = 0; a && i < a->n; i++) {
+        if (a->d[i].index == ARRIVE_SAVED)
+            continue;
         struct lv_config *lv = &c->disk[a->d[i].index].lv;
         snprintf(lv->vg, sizeof(lv->vg), "%s", a->d[i].group);
         snprintf(lv->lv, sizeof(lv->lv), "%s", a->d[i].name);
@@ -456,7 +499,10 @@ enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct wh
 enum hv_err arrive_disks_whole(const struct arrive_disks *a, struct why *why)
 {
     for (unsigned i = 0; a && i < a->n; i++)
-        if (a->d[i].n_missing)
+        if (a->d[i].n_missing && a->d[i].index == ARRIVE_SAVED)
+            return REFUSE(HV_E_PROTO, "the source has not written %lu KiB of what is saved of the guest",
+                          a->d[i].n_missing * GRAIN / 1024);
+        else if (a->d[i].n_missing)
             return REFUSE(HV_E_PROTO, "the source has not written %lu KiB of its disk vd%c",
                           a->d[i].n_missing * GRAIN / 1024, 'a' + a->d[i].index);
     return HV_OK;

@@ -16,7 +16,7 @@ void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx);
 HV_MUST_CHECK enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id, const char *peer,
                                              struct arrive_disks **out, struct why *why);
 /** HV_E_AGAIN: they are being made.  HV_OK: they are there, and open in disk[i], owned by the caller; of a guest that
- *  arrives stopped, they are open in a.  Others: no. */
+ *  arrives stopped, they are open in a, and so is what is saved of it.  Others: no. */
 HV_MUST_CHECK enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_MAX_DISKS],
                                             struct why *why);
 /** Write their names into the configuration of the guest. */

@@ -31,7 +31,7 @@ void estimate_learn(unsigned peer, enum move_how how, const struct move_bytes *c
     mean_add(&peers[peer].bytes_per_s, (wire->memory + wire->disks) * 1000000 / us);
     if (content->disks)
         mean_add(&peers[peer].disks_packed, wire->disks * WIRE_SCALE / content->disks);
-    if (how == MOVE_COLD || wire->memory < WIRE_MIN || !content->memory)
+    if (move_is_cold(how) || wire->memory < WIRE_MIN || !content->memory)
         return;
     mean_add(&peers[peer].packed, wire->memory * WIRE_SCALE / content->memory);
     if (how == MOVE_LIVE)
@@ -47,12 +47,12 @@ struct move_estimate estimate_of(unsigned peer, enum move_how how, const struct 
     if (!e.moves)
         return e;
     uint64_t memory = content->memory, disks = content->disks, rate = MAX(peers[peer].bytes_per_s, 1u);
-    if (how != MOVE_COLD && peers[peer].packed)
+    if (!move_is_cold(how) && peers[peer].packed)
         memory = memory * peers[peer].packed / WIRE_SCALE;
     if (peers[peer].disks_packed)
         disks = disks * peers[peer].disks_packed / WIRE_SCALE;
     e.bytes = memory + disks;
     e.us = e.bytes * 1000000 / rate;
-    e.blackout = how == MOVE_QUICK ? memory * 1000000 / rate : how == MOVE_COLD ? 0 : peers[peer].blackout_us;
+    e.blackout = how == MOVE_QUICK ? memory * 1000000 / rate : move_is_cold(how) ? 0 : peers[peer].blackout_us;
     return e;
 }

@@ -115,7 +115,7 @@ static void item_job_ended(struct evacuate_item *i, const struct job *j)
 {
     const struct vm *vm = vm_find(i->guest);
     if (!j || !j->err || now.cancelled || i->n_tries >= TRIES_MAX || !failure_passes(j)) {
-        if (j && j->err && j->kind.how == MOVE_COLD && vm && vm_state(vm) == VM_STOPPED)
+        if (j && j->err && move_is_cold(j->kind.how) && vm && vm_state(vm) == VM_STOPPED)
             item_stays_stopped(i, j->text);
         else
             evacuate_item_over(i, j ? j->err : HV_E_NOENT);

@@ -8,6 +8,7 @@
 #include "kernel/core/cpu_ops.h"
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/start.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/store/saved.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -19,6 +20,7 @@ const char *move_how_name(enum move_how how)
     case MOVE_QUICK:  return "quick";
     case MOVE_PAUSED: return "paused";
     case MOVE_COLD:   return "cold";
+    case MOVE_SAVED:  return "saved";
     }
     return "?";
 }
@@ -63,14 +65,30 @@ static const char *disk_file(const struct vm_config *c)
     return NULL;
 }
 
+/* What is saved exists once, and goes with the disks that fit it. */
+static enum hv_err saved_kind(const struct vm *vm, const struct saved *s, const struct move_options *o, struct why *why)
+{
+    char disks[SAVED_DISKS_LEN];
+    const char *name = vm->config.name;
+    saved_disks_text(&vm->config, disks);
+    if (lvm_lv_tag(s->lv, CHECKPOINT_TAG))
+        return REFUSE(HV_E_BUSY,
+                      "%s was reverted to a checkpoint, which stays on this host: `vm restore %s`, and move it then",
+                      name, name);
+    if (s->disks && strcmp(s->disks, disks) != 0)
+        return REFUSE(HV_E_EXIST,
+                      "%s has other volumes than when it was saved, which do not fit its memory: give it those again, "
+                      "or drop what is saved",
+                      name);
+    return o->keep ? REFUSE(HV_E_UNSUPP, "%s is saved, and what is saved exists once: move it without --keep", name)
+                   : HV_OK;
+}
+
 static enum hv_err cold_kind(const struct vm *vm, const struct move_options *o, struct why *why)
 {
     const char *name = vm->config.name, *file = disk_file(&vm->config), *left = move_record_left_to(name);
     if (left)
         return REFUSE(HV_E_EXIST, "%s has moved to %s: what is here is only its definition", name, left);
-    if (saved_is(name))
-        return REFUSE(HV_E_BUSY, "%s is saved in a volume, which stays on this host: `vm restore %s`, and move it then",
-                      name, name);
     if (o->asked == MOVE_ASKED_LIVE || o->asked == MOVE_ASKED_QUICK)
         return REFUSE(HV_E_UNSUPP, "%s is stopped, so it has no memory to move: ask for --cold, or for no kind", name);
     if (start_status(vm).state == START_ASKING)
@@ -88,11 +106,17 @@ enum hv_err move_kind_of(const struct vm *vm, const struct move_options *o, stru
 {
     const char *name = vm->config.name;
     if (vm_state(vm) == VM_STOPPED) {
+        struct saved s = saved_find(name);
+        bool saved = s.state == SAVED_WHOLE;
         enum hv_err e = cold_kind(vm, o, why);
-        out->how = MOVE_COLD;
+        if (!e && saved)
+            e = saved_kind(vm, &s, o, why);
         if (!e)
             e = disks_kind(vm, true, o->places, &out->disks, why);
-        return e ? e : vm_disk_check(&vm->config, why);
+        out->how = saved ? MOVE_SAVED : MOVE_COLD;
+        if (saved)
+            out->disks = MOVE_DISKS_COPIED;
+        return e || saved ? e : vm_disk_check(&vm->config, why);
     }
     if (!vm_may_move(vm)) {
         char waits[200];

@@ -8,7 +8,9 @@
  *
  * A guest that stops meanwhile closes its mirrors as well; `gone` says so.  While a mirror is there, so is the guest.
  *
- * Volumes of a stopped guest are opened here, and so are their mirrors, which nobody writes to.
+ * Volumes of a stopped guest are opened here, and so are their mirrors, which nobody writes to.  That in which it is
+ * saved is the last of them.  It is open from the begin on, so that nobody deletes it; only what is the guest's is
+ * copied of it.
  *
  * The volumes are deleted only after RUNNING, and never by a host that does not know it.  The registry lists them from
  * the doubt on (move_volume.h), so that they go after a power cut, too. */
@@ -23,12 +25,13 @@
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm.h"
 #include "kernel/store/mirror.h"
+#include "kernel/store/saved.h"
 #include "kernel/store/snapshot_disk.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
 struct leave_disk {
-    unsigned index;         /* of the guest's disks */
+    unsigned index;         /* of the guest's disks, or LEAVE_SAVED */
     struct disk *from;      /* owned: the volume of a stopped guest, until m owns it; NULL: none */
     struct mirror *m;       /* owned by the guest's disk; NULL: not yet, or no more */
     struct peer_disk *peer; /* owned by m, or by nobody yet */
@@ -41,22 +44,35 @@ struct leave_disks {
     struct vm *vm;            /* borrowed: valid while the move has the guest, or a mirror is there */
     char guest[CONFIG_NAME_LEN], peer[CONFIG_NAME_LEN], trouble[400];
     uint64_t rate;
-    bool cold; /* the guest is stopped */
+    bool cold, saved; /* the guest is stopped; and saved */
     unsigned n;
     struct leave_disk d[MIG_DISKS_MAX];
 };
-static struct leave_disks *undone; /* owned */
-_Static_assert(CONFIG_MAX_DISKS <= MIG_DISKS_MAX, "all may move along");
+static struct leave_disks *undone;   /* owned */
+#define LEAVE_SAVED CONFIG_MAX_DISKS /* no disk of the guest: what is saved of it */
+_Static_assert(CONFIG_MAX_DISKS < MIG_DISKS_MAX, "all may move along");
 
-static void leave_disk_add(struct leave_disks *d, unsigned index, const struct lv_config *c)
+static struct leave_disk *leave_disk_add(struct leave_disks *d, unsigned index, const char *vg, const char *name)
 {
-    struct lvm_group *g = lvm_group_find(c->vg);
-    const struct lvm_lv *lv = g ? lvm_lv_find(&g->vg, c->lv) : NULL;
+    struct lvm_group *g = lvm_group_find(vg);
+    const struct lvm_lv *lv = g ? lvm_lv_find(&g->vg, name) : NULL;
     struct leave_disk *k = &d->d[d->n++];
     k->index = index;
-    snprintf(k->group, sizeof(k->group), "%s", c->vg);
-    snprintf(k->name, sizeof(k->name), "%s", c->lv);
+    snprintf(k->group, sizeof(k->group), "%s", vg);
+    snprintf(k->name, sizeof(k->name), "%s", name);
     snprintf(k->uuid, sizeof(k->uuid), "%s", lv ? lv->uuid : "");
+    return k;
+}
+
+/* A failure is told by leave_disks_trouble(). */
+static void leave_saved_add(struct leave_disks *d, const struct saved *s)
+{
+    struct leave_disk *k = leave_disk_add(d, LEAVE_SAVED, s->group->vg.name, s->lv->name);
+    d->saved = true;
+    if (lv_disk_open_own(k->group, k->name, &k->from, WHY(d->trouble)))
+        return;
+    k->from->info.bytes = ALIGN_UP(s->bytes, BLOCK_SECTOR_MAX);
+    k->from->info.read_only = false; /* what is made of it is not so yet */
 }
 
 uint64_t leave_disks_bytes(const struct vm *vm, bool with_base)
@@ -77,9 +93,11 @@ enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, st
 {
     *out = NULL;
     unsigned n = 0;
+    struct saved s = saved_find(vm->config.name);
+    bool saved = !vm_is_built(vm) && s.state == SAVED_WHOLE;
     for (unsigned i = 0; i < vm->config.n_disks; i++)
         n += vm->config.disk[i].kind == DISK_ON_LV;
-    if (!n)
+    if (!n && !saved)
         return HV_OK;
     struct leave_disks *d = *out = mem_alloc(sizeof(*d));
     if (!d)
@@ -92,10 +110,12 @@ enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, st
     for (unsigned i = 0; i < vm->config.n_disks; i++) {
         if (vm->config.disk[i].kind != DISK_ON_LV)
             continue;
-        leave_disk_add(d, i, &vm->config.disk[i].lv);
+        (void)leave_disk_add(d, i, vm->config.disk[i].lv.vg, vm->config.disk[i].lv.lv);
         if (!d->cold)
             vm_disk_moving_set(vm, i, true);
     }
+    if (saved)
+        leave_saved_add(d, &s);
     return HV_OK;
 }
 
@@ -117,7 +137,7 @@ static struct disk *leave_disk_from(struct leave_disks *d, struct leave_disk *k)
         k->holding = true;
         return vm_disk_hold(d->vm, k->index) ? d->vm->disks.d[k->index].disk : NULL;
     }
-    if (!k->from && lv_disk_open(k->group, k->name, &k->from, WHY(d->trouble)))
+    if (!k->from && (d->saved ? lv_disk_open_kept : lv_disk_open)(k->group, k->name, &k->from, WHY(d->trouble)))
         return NULL;
     (void)k->from->ops->poll(k->from);
     return k->from->known ? k->from : NULL;
@@ -192,12 +212,20 @@ bool leave_disks_quiet(const struct leave_disks *d)
     return true;
 }
 
+static void leave_disk_failed(struct leave_disks *d, const struct leave_disk *k, const char *why)
+{
+    if (k->index == LEAVE_SAVED)
+        snprintf(d->trouble, sizeof(d->trouble), "what is saved of it cannot be copied: %s", why);
+    else
+        snprintf(d->trouble, sizeof(d->trouble), "its disk vd%c cannot be copied: %s", 'a' + k->index, why);
+}
+
 const char *leave_disks_trouble(struct leave_disks *d)
 {
     for (unsigned i = 0; d && !d->trouble[0] && i < d->n; i++) {
         char why[300];
         if (d->d[i].m && mirror_failed(d->d[i].m, WHY(why)))
-            snprintf(d->trouble, sizeof(d->trouble), "its disk vd%c cannot be copied: %s", 'a' + d->d[i].index, why);
+            leave_disk_failed(d, &d->d[i], why);
         else if (d->d[i].mirrored && !d->d[i].m)
             snprintf(d->trouble, sizeof(d->trouble), "its disk vd%c was closed", 'a' + d->d[i].index);
     }

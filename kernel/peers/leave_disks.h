@@ -13,7 +13,8 @@
 struct leave_disks;
 /** Bytes of vm's volumes, which a move would copy at most; with_base: those of bases as well. */
 uint64_t leave_disks_bytes(const struct vm *vm, bool with_base);
-/** For a move of vm, whose volumes move along.  *out is NULL if it has none.  Nothing is copied yet.  rate: bytes per
+/** For a move of vm, whose volumes move along, and what it is saved in.  *out is NULL if there are none.  Nothing is
+ *  copied yet.  rate: bytes per
  *  second that each disk is read with, 0: no limit.  HV_E_NOMEM. */
 HV_MUST_CHECK enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, struct leave_disks **out);
 /** The destination has these parts (PEER_HAS_BASE): of such clones only what differs from the base is copied.  Before

@@ -166,6 +166,15 @@ static void incoming_disk_close(struct incoming *in)
     }
 }
 
+/* A saved guest has its volumes where they are now: moves and operators may have renamed them. */
+static void feed_disks_place(const struct incoming_feed *f, struct vm_config *c)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < c->n_disks; i++)
+        if (c->disk[i].kind == DISK_ON_LV)
+            (void)saved_disk_place(f->disks, n++, &c->disk[i].lv);
+}
+
 /* May this host open that disk, and has it memory for that?  False: no; the reasons say why. */
 static bool offer_disk_open(struct incoming *in, const struct vm_offer *o, unsigned i, struct mig_reasons *reasons)
 {
@@ -376,6 +385,8 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
     in->works = !offer_read(offer, &o, reasons);
     if (in->works)
         return false;
+    if (in->feed)
+        feed_disks_place(in->feed, &o.config);
     if (in->recording)
         return arrival_recorded(in, &o, reasons, notes);
     offer_judge(in, offer, &o, boot_set_bytes(&in->boot), reasons);

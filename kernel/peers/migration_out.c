@@ -310,7 +310,7 @@ static const struct mig_src_ops cold_ops = {
     .disk_done = src_disk_done,
 };
 
-static bool job_is_cold(const struct outgoing *o) { return o->job.kind.how == MOVE_COLD; }
+static bool job_is_cold(const struct outgoing *o) { return move_is_cold(o->job.kind.how); }
 
 /* The guest writes nothing: one round has all, and there is no downtime to limit. */
 static bool job_stands_still(const struct outgoing *o) { return job_is_cold(o) || o->vm->operator_paused; }

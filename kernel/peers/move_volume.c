@@ -15,6 +15,7 @@
 #include "kernel/peers/move_record.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/vm_disk.h"
 
 #define RETRY_US   250000
@@ -43,7 +44,14 @@ static void errand_add(const char *group, const char *uuid, bool keep)
     errands = e;
 }
 
-void move_volume_delete(const char *group, const char *uuid) { errand_add(group, uuid, false); }
+void move_volume_delete(const char *group, const char *uuid)
+{
+    struct lvm_group *g = lvm_group_find(group);
+    const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, uuid) : NULL;
+    if (lv && lvm_lv_tag(lv, SAVED_TAG))
+        lvm_use_get(g, uuid)->left = true;
+    errand_add(group, uuid, false);
+}
 void move_volume_keep(const char *group, const char *uuid) { errand_add(group, uuid, true); }
 
 static void errand_done(void *ctx, enum hv_err err, const char *text)
@@ -52,6 +60,8 @@ static void errand_done(void *ctx, enum hv_err err, const char *text)
     e->begun = false;
     e->retry_us = clock_us() + RETRY_US;
     e->over = !err || clock_us() > e->begun_us + GIVE_UP_US;
+    if (!err && !e->keep && lvm_group_find(e->group))
+        lvm_use_get(lvm_group_find(e->group), e->uuid)->left = false;
     if (err && e->over)
         log_error("mig", "%s/%s is not %s: %s", e->group, e->name, e->keep ? "released from its move" : "deleted",
                   text);
@@ -71,6 +81,8 @@ static enum hv_err tag_remove(struct lvm_group *g, struct errand *e, struct why 
         return err;
     struct lvm_lv *lv = lvm_change_find(c, e->name);
     err = lv ? lvm_change_tag(c, lv, LVM_TAG_MOVE, NULL, why) : HV_E_NOENT;
+    if (!err && lvm_lv_tag(lv, SAVED_TAG))
+        lvm_change_read_only(c, lv, true);
     if (err)
         lvm_change_drop(c);
     else

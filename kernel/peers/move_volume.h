@@ -11,17 +11,19 @@
 #include "kernel/config/config.h"
 #include "kernel/store/lvm.h"
 #include "kernel/store/volume.h"
+#include "migrate/guest.h"
 #include "migrate/mig.h"
 
 #define PEER_HAS_BASE(i) BIT64(32 + (i)) /* of HAS: the base volume of disk i; bits below 32 are boot files */
 
-/** Delete the volume once nobody uses it; remove its tag.  Both go on in the service loop.  A failure is logged. */
+/** Delete the volume once nobody uses it; remove its tag.  Both go on in the service loop.  A failure is logged.  What
+ *  is saved in a volume to be deleted is saved no more, at once.  A saved guest in one that is kept is read-only. */
 void move_volume_delete(const char *group, const char *uuid);
 void move_volume_keep(const char *group, const char *uuid);
 
 /* The registry's entry leaving/ID has the guest's name in its first line, and in each other one GROUP and UUID of a
  * volume: to be deleted once the guest of that job has left.  It is there from the doubt on, and until they are. */
-#define MOVE_LEAVING_MAX (CONFIG_NAME_LEN + CONFIG_MAX_DISKS * (LVM_NAME_LEN + LVM_UUID_LEN + 2u))
+#define MOVE_LEAVING_MAX (CONFIG_NAME_LEN + MIG_DISKS_MAX * (LVM_NAME_LEN + LVM_UUID_LEN + 2u))
 /** In the turn of move_record_doubt(). */
 void move_volume_leaving(const struct mig_id *id, const char *text);
 /** The guest stays, or its volumes do.  It has left: delete them; false: there is no such entry. */

@@ -65,7 +65,7 @@ static bool validate_content(struct vm *vm, const struct move_options *o, struct
 {
     bool along = out->kind.disks == MOVE_DISKS_COPIED;
     *bytes = (struct move_bytes){ vm->mem.n_backed * BLOCK_SIZE, along ? leave_disks_bytes(vm, o->with_base) : 0 };
-    if (out->kind.how != MOVE_COLD)
+    if (!move_is_cold(out->kind.how))
         return true;
     enum hv_err e = vm_files_get(vm, WHY(out->text));
     bytes->memory = vm->boot.n_pages * PAGE_SIZE;

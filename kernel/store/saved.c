@@ -11,10 +11,7 @@
 #include "kernel/store/volume.h"
 
 #define TAG_SAVING   "godwit.saving"
-#define TAG_SAVED    "godwit.saved"
 #define TAG_RESTORED "godwit.restored"
-#define TAG_BYTES    "godwit.bytes"
-#define TAG_DISKS    "godwit.disks"
 
 static bool lv_in_use(struct lvm_group *g, const struct lvm_lv *lv)
 {
@@ -68,13 +65,13 @@ static enum hv_err edit_seal(struct lvm_change *c, struct lvm_group *g, struct l
     if (!err)
         err = lvm_change_tag(c, lv, TAG_SAVING, NULL, why);
     if (!err)
-        err = lvm_change_tag(c, lv, TAG_BYTES, bytes, why);
+        err = lvm_change_tag(c, lv, SAVED_TAG_BYTES, bytes, why);
     if (!err && e->disks[0])
-        err = lvm_change_tag(c, lv, TAG_DISKS, e->disks, why);
+        err = lvm_change_tag(c, lv, SAVED_TAG_DISKS, e->disks, why);
     lvm_change_read_only(c, lv, true);
     if (err || e->what == SAVED_SEAL_PART)
         return err;
-    return lvm_change_tag(c, lv, e->what == SAVED_SEAL ? TAG_SAVED : TAG_RESTORED, e->guest, why);
+    return lvm_change_tag(c, lv, e->what == SAVED_SEAL ? SAVED_TAG : TAG_RESTORED, e->guest, why);
 }
 
 /* Nothing is cut off: it is open, and what is behind the guest was imported with it. */
@@ -82,14 +79,14 @@ static enum hv_err edit_take(struct lvm_change *c, struct lvm_lv *lv, const stru
 {
     char bytes[24];
     snprintf(bytes, sizeof(bytes), "%lu", e->bytes);
-    enum hv_err err = lvm_change_tag(c, lv, TAG_BYTES, bytes, why);
+    enum hv_err err = lvm_change_tag(c, lv, SAVED_TAG_BYTES, bytes, why);
     lvm_change_read_only(c, lv, true);
     return err ? err : lvm_change_tag(c, lv, TAG_RESTORED, e->guest, why);
 }
 
 static enum hv_err edit_use(struct lvm_change *c, struct lvm_lv *lv, const struct saved_edit *e, struct why *why)
 {
-    enum hv_err err = lvm_change_tag(c, lv, TAG_SAVED, NULL, why);
+    enum hv_err err = lvm_change_tag(c, lv, SAVED_TAG, NULL, why);
     if (err || lvm_lv_tag(lv, "godwit.checkpoint")) /* that is kept, and brings its own disks */
         return err;
     return lvm_change_tag(c, lv, TAG_RESTORED, e->guest, why);

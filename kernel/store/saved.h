@@ -8,6 +8,9 @@
  *   godwit.restored=GUEST   the same, and the guest has run since: what its disks have now may not fit it any more
  *   godwit.disks=A.B        beside these: its disks that are volumes of this host, each by the first SAVED_DISK_LEN
  *                           characters of its UUID.  While the guest is saved nobody else writes them
+ *   godwit.move=ID          beside godwit.saved: it came by that move, or was to come (kernel/peers/move_volume.h)
+ *
+ * A volume of a move is no saved guest while it is being filled, nor once its guest has left.
  *
  * A volume that was imported has none of them until a guest is restored from it.
  *
@@ -19,6 +22,9 @@
 #include "kernel/config/config.h"
 #include "kernel/store/lvm.h"
 
+#define SAVED_TAG       "godwit.saved"
+#define SAVED_TAG_BYTES "godwit.bytes"
+#define SAVED_TAG_DISKS "godwit.disks"
 #define SAVED_DISK_LEN  12
 #define SAVED_DISKS_LEN (CONFIG_MAX_DISKS * (SAVED_DISK_LEN + 1) + 1)
 
@@ -46,6 +52,8 @@ static inline bool saved_is(const char *guest) { return saved_find(guest).state 
 
 /** The value of godwit.disks for a guest; "": none of its disks is a volume of this host. */
 void saved_disks_text(const struct vm_config *c, char text[SAVED_DISKS_LEN]);
+/** The place of disk `i` of these, from 0 on.  False, and *place is as it was: no volume of this host is that one. */
+bool saved_disk_place(const char *disks, unsigned i, struct lv_config *place);
 /** Is the volume one of these? */
 bool saved_has_disk(const char *disks, const struct lvm_lv *lv);
 /** The guest that is saved here and has the volume as a disk, which nobody else may write; NULL: none. */

@@ -18,17 +18,18 @@ struct saved saved_of(struct lvm_group *g, const struct lvm_lv *lv)
     static const struct {
         const char *tag;
         enum saved_state state;
-    } states[] = { { "godwit.saving", SAVED_WRITING },
-                   { "godwit.saved", SAVED_WHOLE },
-                   { "godwit.restored", SAVED_USED } };
+    } states[] = { { "godwit.saving", SAVED_WRITING }, { SAVED_TAG, SAVED_WHOLE }, { "godwit.restored", SAVED_USED } };
     struct saved s = { .state = SAVED_NONE, .group = g, .lv = lv };
     for (unsigned i = 0; s.state == SAVED_NONE && i < ARRAY_SIZE(states); i++) {
         s.guest = lvm_lv_tag(lv, states[i].tag);
         s.state = s.guest ? states[i].state : SAVED_NONE;
     }
-    s.bytes = saved_bytes(lvm_lv_tag(lv, "godwit.bytes"), lvm_lv_bytes(&g->vg, lv));
-    s.disks = lvm_lv_tag(lv, "godwit.disks");
+    s.bytes = saved_bytes(lvm_lv_tag(lv, SAVED_TAG_BYTES), lvm_lv_bytes(&g->vg, lv));
+    s.disks = lvm_lv_tag(lv, SAVED_TAG_DISKS);
     if (s.state > SAVED_WRITING && (!s.bytes || !lv->usable))
+        s.state = SAVED_NONE;
+    const struct lvm_use *use = s.state == SAVED_WHOLE ? lvm_use_get(g, lv->uuid) : NULL;
+    if (use && (use->left || (lvm_lv_tag(lv, LVM_TAG_MOVE) && !use->filled)))
         s.state = SAVED_NONE;
     return s;
 }
@@ -60,6 +61,22 @@ void saved_disks_text(const struct vm_config *c, char text[SAVED_DISKS_LEN])
         if (lv)
             at += (size_t)snprintf(text + at, SAVED_DISKS_LEN - at, "%s%.*s", at ? "." : "", SAVED_DISK_LEN, lv->uuid);
     }
+}
+
+bool saved_disk_place(const char *disks, unsigned i, struct lv_config *place)
+{
+    for (; disks && i; i--)
+        disks = strchr(disks, '.') ? strchr(disks, '.') + 1 : NULL;
+    for (unsigned n = 0; disks && *disks && n < LVM_VGS_MAX && lvm_group_at(n); n++) {
+        const struct lvm_group *g = lvm_group_at(n);
+        for (unsigned k = 0; !g->why_not[0] && k < g->vg.n_lvs; k++)
+            if (!strncmp(disks, g->vg.lv[k].uuid, SAVED_DISK_LEN)) {
+                snprintf(place->vg, sizeof(place->vg), "%.*s", CONFIG_LV_NAME_LEN - 1, g->vg.name);
+                snprintf(place->lv, sizeof(place->lv), "%.*s", CONFIG_LV_NAME_LEN - 1, g->vg.lv[k].name);
+                return true;
+            }
+    }
+    return false;
 }
 
 bool saved_has_disk(const char *disks, const struct lvm_lv *lv)

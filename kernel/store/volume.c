@@ -33,7 +33,7 @@ struct volume_op {
     enum volume_state state;
     struct lvm_group *group;
     char name[LVM_NAME_LEN], to[LVM_NAME_LEN];
-    char job[48];                     /* CREATE: its LVM_TAG_MOVE; "": none */
+    char tags[LVM_TAGS_LEN];          /* CREATE: lines key=value; "": none */
     char uuid[LVM_UUID_LEN];          /* of an old volume: another may have its name by now */
     uint32_t extents;                 /* CREATE, RESIZE: what it shall have */
     struct lvm_reservation *reserved; /* NULL: none */
@@ -194,14 +194,14 @@ enum hv_err volume_create(struct lvm_group *g, const char *name, uint64_t bytes,
     return e ? e : create_begin(op, bytes, why);
 }
 
-enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *job,
+enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *tags,
                                   const struct store_watch *watch, struct why *why)
 {
     struct volume_op *op;
     enum hv_err e = op_new(VOLUME_CREATE, g, name, watch, &op, why);
     if (e)
         return e;
-    snprintf(op->job, sizeof(op->job), "%s", job);
+    snprintf(op->tags, sizeof(op->tags), "%s", tags);
     op->filled = bytes;
     return create_begin(op, bytes, why);
 }
@@ -347,7 +347,13 @@ static enum hv_err edit_create(struct volume_op *op, struct lvm_change *c, struc
 {
     struct lvm_lv *lv;
     enum hv_err e = lvm_change_add_reserved(c, op->name, op->reserved, &lv, why);
-    return e || !op->job[0] ? e : lvm_change_tag(c, lv, LVM_TAG_MOVE, op->job, why);
+    for (char *key = op->tags, *next; !e && *key; key = next) {
+        char *value = strchr(key, '='), *end = value + strcspn(value, "\n");
+        next = end + (*end == '\n');
+        *value = *end = '\0';
+        e = lvm_change_tag(c, lv, key, value + 1, why);
+    }
+    return e;
 }
 
 static enum hv_err op_edit(struct volume_op *op, struct lvm_change *c, struct why *why)

@@ -22,10 +22,10 @@ HV_MUST_CHECK enum hv_err volume_name_own(const struct lvm_group *g, const char 
  *  or size.  HV_E_NOMEM: too little is free.  HV_E_UNSUPP, HV_E_BUSY: see lvm_change_begin(). */
 HV_MUST_CHECK enum hv_err volume_create(struct lvm_group *g, const char *name, uint64_t bytes,
                                         const struct store_watch *watch, struct why *why);
-/** The same with the tag LVM_TAG_MOVE=job from its first moment, but it reads as what was there before: lvm_filled()
- *  refuses it until the caller has written each of these bytes, and set `filled` in its lvm_use or removed the tag.
- *  Only lv_disk_open_own() opens it. */
-HV_MUST_CHECK enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *job,
+/** The same with tags "key=value\nkey=value" from its first moment, of which one is LVM_TAG_MOVE, but it reads as what
+ *  was there before: lvm_filled() refuses it until the caller has written each of these bytes, and set `filled` in its
+ *  lvm_use or removed the tag.  Only lv_disk_open_own() opens it. */
+HV_MUST_CHECK enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *tags,
                                                 const struct store_watch *watch, struct why *why);
 /** Resize a volume; what it gets more reads as zeroes.  It may be open when it grows.  HV_E_AGAIN: it would lose data,
  *  and sure is false.  HV_E_NOENT; HV_E_BUSY: in use.  Others as above. */

@@ -27,6 +27,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/lib/why.h"
 #include "kernel/store/lvm.h"
+#include "kernel/store/saved.h"
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/vm_memory.h"
 #include "kernel/vm/vm_state.h"
@@ -556,6 +557,28 @@ static bool stopped_read(struct vm_offer *o, struct rd *r)
     return true;
 }
 
+/* What is saved of a stopped guest: bytes u64 · flags u8 (1: with_disks) · store text · volume text.  A host that does
+ * not know this field would have the guest without its memory. */
+static unsigned saved_needs(const struct vm *vm) { return !vm_is_built(vm) && saved_is(vm->config.name); }
+static void saved_write(const struct vm *vm, struct wr *w)
+{
+    struct saved s = saved_find(vm->config.name);
+    wr_u64(w, s.bytes);
+    wr_u8(w, s.disks != NULL);
+    offer_text_write(w, s.group->vg.name);
+    offer_text_write(w, s.lv->name);
+}
+static bool saved_read(struct vm_offer *o, struct rd *r)
+{
+    struct lv_config *place = &o->saved.place;
+    o->saved.bytes = rd_u64(r);
+    unsigned flags = rd_u8(r);
+    o->saved.with_disks = flags;
+    return o->saved.bytes && o->saved.bytes <= BIT64(46) && flags <= 1 &&
+           offer_text_read(r, place->vg, sizeof(place->vg)) && offer_text_read(r, place->lv, sizeof(place->lv)) &&
+           offer_volume_name_ok(place->lv);
+}
+
 /* Their number again, u16: a host that does not know this field takes 8 at most. */
 static unsigned vcpus_needs(const struct vm *vm) { return offer_n_vcpus(vm) > VM_MAX_VCPUS_0_1; }
 static void vcpus_write(const struct vm *vm, struct wr *w) { wr_u16(w, (uint16_t)offer_n_vcpus(vm)); }
@@ -661,6 +684,8 @@ static enum hv_err offer_fields_parse(struct rd *r, struct vm_offer *o, struct w
     for (unsigned i = 0; i < o->config.n_disks; i++)
         if (o->config.disk[i].kind == DISK_ON_LV && !o->disk[i].bytes)
             return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", offer_field(OFFER_FIELD_ALONG)->name);
+    if (o->saved.bytes && !o->stopped)
+        return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", offer_field(OFFER_FIELD_SAVED)->name);
     return r->bad ? REFUSE(HV_E_PROTO, "the offer is cut off or malformed") : HV_OK;
 }
 
@@ -818,18 +843,25 @@ static unsigned offer_check_devices(const struct vm_offer *o, reason_fn *add, vo
     return n;
 }
 
+static unsigned offer_check_vendor(const struct vm_offer *o, reason_fn *add, void *ctx)
+{
+    char text[200];
+    if (o->vendor == cpu_ops->vendor)
+        return 0;
+    snprintf(text, sizeof(text),
+             "the guest runs on %s, this host is %s: guests move between processors of one vendor only",
+             cpu_ops_of_vendor(o->vendor)->vendor_name, cpu_ops->vendor_name);
+    add(ctx, text);
+    return 1;
+}
+
 static unsigned offer_check_processor(const struct vm_offer *o, reason_fn *add, void *ctx)
 {
     static struct cpuid_table host; /* large; service pCPU only */
-    unsigned n = 0;
+    unsigned n = offer_check_vendor(o, add, ctx);
     char text[200];
-    if (o->vendor != cpu_ops->vendor) {
-        snprintf(text, sizeof(text),
-                 "the guest runs on %s, this host is %s: guests move between processors of one vendor only",
-                 cpu_ops_of_vendor(o->vendor)->vendor_name, cpu_ops->vendor_name);
-        add(ctx, text);
-        return 1; /* features of different vendors cannot be compared */
-    }
+    if (n)
+        return n; /* features of different vendors cannot be compared */
     cpuid_build(&host, cpuid_host, o->config.n_cpus, clock_tsc_hz);
     n += cpuid_check(&host, &o->cpuid, add, ctx);
     if (o->cpuid.xsave_bytes > fpu_save_area_size) {
@@ -858,7 +890,9 @@ bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
 unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
 {
     char text[200];
-    unsigned n = o->stopped ? 0 : offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx);
+    unsigned n = !o->stopped      ? offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx)
+                 : o->saved.bytes ? offer_check_vendor(o, add, ctx)
+                                  : 0;
     uint64_t need = (o->stopped ? 0 : vm_memory_needed(&o->config, o->n_boot_pages)) + o->boot_bytes;
     if (!o->stopped && o->config.n_nics && o->mtu > net_mtu()) {
         snprintf(text, sizeof(text),

@@ -78,7 +78,8 @@ struct vm;
     X(ALONG,    0x010a, 2, "disks that move along", along) \
     X(PLACES,   0x010d, 1, "chosen places of disks", places) \
     X(BASES,    0x0112, 1, "clones of base volumes", bases) \
-    X(WITH_BASE, 0x8113, 1, "bases may come along", with_base)
+    X(WITH_BASE, 0x8113, 1, "bases may come along", with_base) \
+    X(SAVED,    0x010e, 1, "moves while saved", saved)
 /* clang-format on */
 
 enum vms_section {
@@ -121,8 +122,13 @@ struct vm_offer {
         uint64_t store_bytes; /* that the clone takes at the source, beside its base */
     } base[CONFIG_MAX_DISKS];
     bool with_base; /* where the base is not here, its data come as well */
-    bool paused;    /* an operator paused it: it does not run on arrival */
-    bool stopped;   /* it has no memory and no state; what is below of its processor, and a
+    struct {
+        uint64_t bytes;         /* of what is saved of it, in a volume that moves along as well; 0: it is not saved */
+        struct lv_config place; /* of that volume; any name will do */
+        bool with_disks;        /* its volumes are those that it had when it was saved */
+    } saved;
+    bool paused;  /* an operator paused it: it does not run on arrival */
+    bool stopped; /* it has no memory and no state; what is below of its processor, and a
                                               * disk's size 0, say nothing */
     uint64_t tsc_hz;
     uint64_t xcr0; /* XSAVE components that the guest may have enabled */

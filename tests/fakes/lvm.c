@@ -28,3 +28,6 @@ const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key)
 }
 
 uint64_t lvm_lv_bytes(const struct lvm_vg *vg, const struct lvm_lv *lv) { return lv->extents * vg->extent_bytes; }
+
+struct saved fake_saved;
+struct saved saved_find(const char *guest) { return guest ? fake_saved : (struct saved){ .state = SAVED_NONE }; }

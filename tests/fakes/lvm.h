@@ -4,10 +4,13 @@
 #define GODWIT_TESTS_FAKES_LVM_H
 
 #include "kernel/store/lvm.h"
+#include "kernel/store/saved.h"
 
 /** The store's volumes: n_lvs of them, with name, read_only and extents (of 4 MiB). */
 extern struct lvm_group fake_group;
 /** Of which each other volume is a clone; NULL: of none. */
 extern const struct lvm_lv *fake_base;
+/** What saved_find() finds of any guest; all zero: none is saved. */
+extern struct saved fake_saved;
 
 #endif

@@ -56,6 +56,7 @@ enum hv_err lvm_change_begin(struct lvm_group *g, struct lvm_change **c, struct 
     CHECK(why);
     return HV_OK;
 }
+void lvm_change_read_only(struct lvm_change *c, struct lvm_lv *lv, bool read_only) { lv->read_only = c && read_only; }
 struct lvm_lv *lvm_change_find(struct lvm_change *c, const char *name)
 {
     (void)c;

@@ -577,6 +577,11 @@ bool restore_is_active(const char *guest)
 }
 const char *vm_disk_owner(const char *vg, const char *lv, const char *but) { return vg && lv && but ? NULL : ""; }
 static struct saved saved_there; /* all zero: no guest is */
+void saved_disks_text(const struct vm_config *c, char text[SAVED_DISKS_LEN])
+{
+    snprintf(text, SAVED_DISKS_LEN, "%s", c->n_disks ? "one" : "");
+}
+const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key) { return !strcmp(key, lv->tags) ? "x" : NULL; }
 struct saved saved_find(const char *guest)
 {
     (void)guest;
@@ -588,6 +593,11 @@ const char *saved_disk_holder(const struct lvm_lv *lv)
     return NULL;
 }
 bool saved_has_disk(const char *disks, const struct lvm_lv *lv) { return disks && lv; }
+bool saved_disk_place(const char *disks, unsigned i, struct lv_config *place)
+{
+    (void)disks, (void)i, (void)place;
+    return false;
+}
 enum hv_err lvm_volume_find(const char *vg, const char *lv, struct lvm_group **group, const struct lvm_lv **out,
                             struct why *why)
 {

@@ -55,10 +55,11 @@ enum hv_err volume_clone_to_fill(struct lvm_group *g, const char *base, const ch
 }
 uint32_t snapshot_clone_extents(const struct lvm_vg *vg, uint64_t bytes) { return vg && bytes; }
 struct lvm_group *lvm_group_at(unsigned i) { return i ? NULL : &group; }
-enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *job,
+enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *tags,
                                   const struct store_watch *w, struct why *why)
 {
-    assert_true(g == &group && !strcmp(name, "db") && bytes == BYTES && job && why);
+    assert_true(g == &group && !strcmp(name, "db") && bytes == BYTES &&
+                !strncmp(tags, LVM_TAG_MOVE "=", sizeof(LVM_TAG_MOVE)) && why);
     watch = *w;
     return HV_OK;
 }

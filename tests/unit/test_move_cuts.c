@@ -102,8 +102,10 @@ static char uuid[LVM_UUID_LEN];
 static void volume_make(const char *name, const char *id)
 {
     bool done = false;
+    char tags[64];
     struct store_watch w = { on_progress, on_done, &done };
-    if (volume_create_to_fill(lvm_group_find("vg0"), name, 4 * MIB, id, &w, WHY(why)))
+    snprintf(tags, sizeof(tags), LVM_TAG_MOVE "=%s", id);
+    if (volume_create_to_fill(lvm_group_find("vg0"), name, 4 * MIB, tags, &w, WHY(why)))
         fail_msg("%s", why);
     while (!done)
         turn();

@@ -145,6 +145,37 @@ static void test_cold_refused(void **s)
     fake_registry_there = false;
 }
 
+/* A saved guest moves cold, with what is saved of it, unless that does not fit its disks any more. */
+static void test_saved_kind(void **s)
+{
+    static struct lvm_group group;
+    static struct lvm_lv lv;
+    struct move_options o;
+    (void)s;
+    lv.tags[0] = '\0';
+    saved_there = (struct saved){ .state = SAVED_WHOLE, .guest = "g1", .group = &group, .lv = &lv, .bytes = 1 };
+    migration_options(&o);
+    o.keep = true;
+    assert_string_equal(cold_refused(HV_E_UNSUPP, o),
+                        "g1 is saved, and what is saved exists once: move it without --keep");
+    o.keep = false;
+    saved_there.disks = "other";
+    assert_non_null(strstr(cold_refused(HV_E_EXIST, o), "g1 has other volumes than when it was saved, which do not fit "
+                                                        "its memory: give it those again, or drop what is saved"));
+    saved_there.disks = NULL;
+    snprintf(lv.tags, sizeof(lv.tags), "godwit.checkpoint");
+    assert_non_null(strstr(cold_refused(HV_E_BUSY, o), "g1 was reverted to a checkpoint, which stays on this host: `vm "
+                                                       "restore g1`, and move it then"));
+    lv.tags[0] = '\0';
+    volume_in_use = true; /* nobody else may write its disks: whether they are free, is found when they are opened */
+    struct move_kind k = { .how = MOVE_LIVE };
+    char why[300];
+    assert_int_equal(move_kind_of(&here[1], &o, &k, WHY(why)), HV_OK);
+    assert_true(k.how == MOVE_SAVED && k.disks == MOVE_DISKS_COPIED);
+    volume_in_use = false;
+    saved_there = (struct saved){ .state = SAVED_NONE };
+}
+
 static void request_one(void)
 {
     struct move_options o;
@@ -346,6 +377,7 @@ int main(void)
         cmocka_unit_test_setup(test_cold, set_up),
         cmocka_unit_test_setup(test_cold_fails, set_up),
         cmocka_unit_test_setup(test_cold_refused, set_up),
+        cmocka_unit_test_setup(test_saved_kind, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

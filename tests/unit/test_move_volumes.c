@@ -4,7 +4,7 @@
  *   kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c kernel/store/lvm_change.c
  *   kernel/store/lv_disk.c kernel/store/block_zero.c kernel/store/volume.c kernel/store/mirror.c
  *   kernel/store/saved_find.c
- *   kernel/peers/leave_disks.c kernel/peers/arrive_disks.c kernel/peers/peer_disk.c
+ *   kernel/peers/leave_disks.c kernel/peers/peer_disk.c
  *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c
  *   tests/fakes/power_cut.c tests/fakes/registry.c tests/fakes/service.c */
 /* unit-deps: bearssl */
@@ -12,11 +12,12 @@
  * the other: both ends are real and share a store here, the engine between them is a loop. */
 #include <cmocka.h>
 #include <stdlib.h>
-#include "kernel/peers/arrive_disks.h"
+#include "kernel/peers/arrive_disks.c"
 #include "kernel/peers/leave_disks.h"
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/move_volume.c" /* to begin again after a power cut */
 #include "kernel/store/lv_disk.h"
+#include "kernel/store/saved.h"
 #include "kernel/store/snapshot_disk.h"
 #include "kernel/store/snapshot_make.h"
 #include "kernel/vm/vm_disk.h"
@@ -67,7 +68,8 @@ void move_record_unmade(const char *g, const struct mig_id *id, const char *peer
 void move_record_id(const struct mig_id *id, char out[33]) { snprintf(out, 33, "%032x", id->b[0]); }
 static bool in_doubt;
 bool move_record_in_doubt(const char *id) { return id && in_doubt; }
-enum move_fate move_record_fate(const char *id) { return id ? MOVE_FATE_NONE : MOVE_FATE_ENDED; }
+static enum move_fate fate;
+enum move_fate move_record_fate(const char *id) { return id ? fate : MOVE_FATE_NONE; }
 static const char *group = "vg0"; /* of the registry */
 const char *registry_group(void) { return group; }
 
@@ -109,6 +111,26 @@ static void volume_do(const char *delete, const char *create)
         turn();
 }
 
+/* In the volume `lv` so many bytes of the guest are saved, with its two volumes. */
+static void saved_make(const char *lv, uint64_t bytes)
+{
+    bool done = false;
+    struct lvm_change *c;
+    char text[24], disks[SAVED_DISKS_LEN];
+    volume_do(NULL, lv);
+    snprintf(text, sizeof(text), "%lu", bytes);
+    saved_disks_text(&guest.config, disks);
+    assert_int_equal(lvm_change_begin(lvm_group_find("vg0"), &c, WHY(why)), HV_OK);
+    struct lvm_lv *v = lvm_change_find(c, lv);
+    assert_int_equal(lvm_change_tag(c, v, SAVED_TAG, "g", WHY(why)), HV_OK);
+    assert_int_equal(lvm_change_tag(c, v, SAVED_TAG_BYTES, text, WHY(why)), HV_OK);
+    assert_int_equal(lvm_change_tag(c, v, SAVED_TAG_DISKS, disks, WHY(why)), HV_OK);
+    lvm_change_read_only(c, v, true);
+    lvm_change_commit(c, created, &done);
+    while (!done)
+        turn();
+}
+
 static uint8_t *bytes_of(const char *name) { return (uint8_t *)(uintptr_t)volume_bytes(name); }
 
 static int set_up(void **state)
@@ -126,6 +148,10 @@ static int set_up(void **state)
     memset(bytes_of("data") + EXTENT - 4096, 0x5a, 4096);
     owner = NULL;
     record = NOTHING;
+    fate = MOVE_FATE_NONE;
+    offer.saved.bytes = 0;
+    epoch = 0;
+    turn(); /* what is tagged is judged once, and nothing is */
     guest = (struct vm){ .config = { .name = "g", .n_disks = 3 } };
     const char *names[] = { "root", "", "data" };
     for (unsigned i = 0; i < 3; i++) {
@@ -161,13 +187,13 @@ static void admit(void)
         e = arrive_disks_make(arrive, disks, WHY(why));
     assert_int_equal(e, HV_OK);
     assert_null(disks[0]); /* a stopped guest has no disks open */
-    assert_int_equal(arrive_disks_count(arrive), 2);
+    assert_int_equal(arrive_disks_count(arrive), offer.saved.bytes ? 3 : 2);
     assert_int_equal(record, MAKING);
     arrived = (struct vm){ .config = offer.config };
     arrive_disks_name(arrive, &arrived.config);
 }
 
-static uint64_t carried[2]; /* bytes of each disk */
+static uint64_t carried[3]; /* bytes of each disk */
 
 /* What the engine does in one turn. */
 static void carry(void)
@@ -205,7 +231,7 @@ static void copy(unsigned turns)
     struct mig_disk_progress p;
     bool ready = false;
     assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
-    assert_int_equal(leave_disks_count(leave), 2);
+    assert_int_equal(leave_disks_count(leave), offer.saved.bytes ? 3 : 2);
     leave_disks_peer_has(leave, arrive_disks_have(arrive));
     memset(carried, 0, sizeof(carried));
     for (unsigned i = 0; !ready && i < turns; i++, turn()) {
@@ -216,7 +242,7 @@ static void copy(unsigned turns)
     if (turns < 10000)
         return;
     assert_true(ready && leave_disks_quiet(leave));
-    assert_true(p.done == p.total && p.total == 2 * EXTENT);
+    assert_true(p.done == p.total && p.total == 2 * EXTENT + ALIGN_UP(offer.saved.bytes, 4096));
 }
 
 static void test_cold(void **state)
@@ -243,6 +269,204 @@ static void test_cold(void **state)
     hash_of(volume_bytes("data.2"), EXTENT, is);
     assert_string_equal(is, data);
     assert_null(lvm_lv_tag(volume("root.2"), LVM_TAG_MOVE));
+}
+
+#define SAVED_BYTES (EXTENT - 8193) /* what is behind is zeroed, which takes long */
+
+static char saved_hash[SHA256_TEXT_LEN];
+
+/* It is saved, and is offered so. */
+static void set_up_saved(void **state)
+{
+    (void)set_up(state);
+    saved_make("saved.g", SAVED_BYTES);
+    for (unsigned i = 0; i < SAVED_BYTES; i++)
+        bytes_of("saved.g")[i] = (uint8_t)(rand() | 1);
+    memset(bytes_of("saved.g") + ALIGN_UP(SAVED_BYTES, 4096), 0x77, 4096); /* others left that */
+    hash_of(volume_bytes("saved.g"), SAVED_BYTES, saved_hash);
+    offer.saved.bytes = SAVED_BYTES;
+    offer.saved.with_disks = true;
+    offer.saved.place = (struct lv_config){ "vg0", "saved.g" };
+    power_begin();
+}
+
+static unsigned n_saved(void)
+{
+    unsigned n = 0;
+    struct lvm_group *g = lvm_group_find("vg0");
+    for (unsigned i = 0; i < g->vg.n_lvs; i++)
+        n += saved_of(g, &g->vg.lv[i]).state == SAVED_WHOLE;
+    return n;
+}
+
+/* It is saved in that volume, and nowhere else; its disks are these. */
+static void assert_saved(const char *lv, const char *root, const char *data)
+{
+    char is[SHA256_TEXT_LEN];
+    struct saved s = saved_find("g");
+    struct lv_config place;
+    assert_true(s.state == SAVED_WHOLE && s.bytes == SAVED_BYTES && n_saved() == 1);
+    assert_string_equal(s.lv->name, lv);
+    assert_true(s.lv->read_only && !lvm_lv_tag(s.lv, LVM_TAG_MOVE));
+    hash_of(volume_bytes(lv), SAVED_BYTES, is);
+    assert_string_equal(is, saved_hash);
+    assert_true(saved_disk_place(s.disks, 0, &place));
+    assert_string_equal(place.lv, root);
+    assert_true(saved_disk_place(s.disks, 1, &place));
+    assert_string_equal(place.lv, data);
+    assert_false(saved_disk_place(s.disks, 2, &place));
+}
+
+/* A saved guest: what is saved is here or there, and only once; of the space behind it nothing is sent. */
+static void test_saved(void **state)
+{
+    (void)tear_down(state);
+    set_up_saved(state);
+    assert_saved("saved.g", "root", "data");
+    admit();
+    assert_string_equal(saved_find("g").lv->name, "saved.g"); /* the other is not whole */
+    assert_int_equal(n_saved(), 1);
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_E_PROTO);
+    arrive->d[0].n_missing = arrive->d[1].n_missing = 0;
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_E_PROTO);
+    assert_string_equal(why, "the source has not written 4096 KiB of what is saved of the guest");
+    arrive->d[0].n_missing = arrive->d[1].n_missing = EXTENT / GRAIN;
+    copy(100000);
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_OK);
+    assert_int_equal(volume_delete(lvm_group_find("vg0"), "saved.g", &(struct store_watch){ 0 }, WHY(why)), HV_E_BUSY);
+    assert_int_equal(bytes_of("saved.g.2")[ALIGN_UP(SAVED_BYTES, 4096)], 0);
+    arrive_disks_keep(arrive);
+    leave_disks_left(leave, false);
+    assert_int_equal(n_saved(), 1); /* at once */
+    assert_string_equal(saved_find("g").lv->name, "saved.g.2");
+    for (unsigned i = 0; i < 5000; i++)
+        turn();
+    assert_saved("saved.g.2", "root.2", "data.2");
+    assert_true(!volume("saved.g") && !volume("root") && !volume("data"));
+}
+
+/* It stays saved if the move fails, or what is saved cannot be read. */
+static void test_saved_ends(void **state)
+{
+    struct disk *d;
+    for (unsigned turns = 0; turns < 40; turns += 30) {
+        (void)tear_down(state);
+        set_up_saved(state);
+        admit();
+        copy(turns);
+        leave_disks_undo(leave, "cancelled");
+        slots_forget();
+        arrive_disks_drop(arrive);
+        for (unsigned i = 0; i < 5000; i++)
+            turn();
+        assert_true(!volume("saved.g.2") && !volume("root.2"));
+        assert_saved("saved.g", "root", "data");
+    }
+    assert_int_equal(lv_disk_open_own("vg0", "saved.g", &d, WHY(why)), HV_OK);
+    assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
+    assert_non_null(strstr(leave_disks_trouble(leave), "the volume vg0/saved.g is in use"));
+    leave_disks_undo(leave, "it failed");
+    d->ops->close(d);
+    struct mig_disk_progress p;
+    guest.config.n_disks = 0; /* it is nowhere but in what is saved of it */
+    power_disks[0].fails = true;
+    assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
+    for (unsigned i = 0; i < 100 && !leave_disks_trouble(leave); i++, turn())
+        assert_false(leave_disks_ready(leave, &p));
+    assert_string_equal(leave_disks_trouble(leave),
+                        "what is saved of it cannot be copied: vg0/saved.g cannot be read at byte 0");
+    power_disks[0].fails = false;
+    leave_disks_undo(leave, "it failed");
+}
+
+static void power_cut_here(void);
+
+static uint64_t made_at, kept_at; /* writes until the volumes were there, and until the guest was */
+
+/* The whole move, until the power goes.  Has the destination recorded the guest as its own before? */
+static bool saved_moves(void)
+{
+    struct mig_id id = { { 9 } };
+    char text[MOVE_LEAVING_MAX];
+    struct disk *disks[CONFIG_MAX_DISKS] = { NULL };
+    struct mig_disk_progress p;
+    enum hv_err e = HV_E_AGAIN;
+    bool ready = false;
+    assert_int_equal(arrive_disks_begin(&offer, &id, "b", &arrive, WHY(why)), HV_OK);
+    assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
+    for (unsigned i = 0; i < 5000 && e == HV_E_AGAIN && !power_is_off(); i++, turn())
+        e = arrive_disks_make(arrive, disks, WHY(why));
+    arrived = (struct vm){ .config = offer.config };
+    made_at = power_writes();
+    for (unsigned i = 0; i < 5000 && !e && !ready && !power_is_off(); i++, turn()) {
+        ready = leave_disks_ready(leave, &p);
+        carry();
+    }
+    bool here = ready && !power_is_off();
+    kept_at = power_writes();
+    if (here) {
+        leave_disks_text(leave, text); /* in doubt since then, and it is over */
+        move_volume_leaving(&id, text);
+        arrive_disks_keep(arrive);
+        (void)move_volume_gone(&id);
+        leave_disks_left(leave, true);
+        for (unsigned i = 0; i < 600 && !power_is_off(); i++)
+            turn();
+    }
+    bool off = power_is_off();
+    power_off_after(UINT64_MAX); /* nobody sees what happens to the host now */
+    power_disks[0].fails = off;
+    if (!here) {
+        leave_disks_undo(leave, "the power goes");
+        slots_forget();
+        arrive_disks_drop(arrive);
+    }
+    for (unsigned i = 0; off && i < 100; i++) /* all requests fail */
+        turn();
+    power_disks[0].fails = false;
+    return here;
+}
+
+/* The power goes after so many writes: it is saved once and whole, where the registry says that the guest is. */
+static bool saved_cut_at(uint64_t n)
+{
+    power_off_after(n);
+    bool here = saved_moves();
+    power_cut(n % 4);
+    power_begin();
+    groups_forget();
+    lvm_scan();
+    fate = here ? MOVE_FATE_HERE : MOVE_FATE_ENDED;
+    power_cut_here();
+    if (here)
+        assert_saved("saved.g.2", "root.2", "data.2");
+    else
+        assert_saved("saved.g", "root", "data");
+    assert_true(!volume("saved.g") == here && !volume("saved.g.2") == !here);
+    return here;
+}
+
+static void test_saved_cut(void **state)
+{
+    unsigned there = 0, stays = 0;
+    uint8_t *before = malloc(64 * MIB);
+    (void)tear_down(state);
+    set_up_saved(state);
+    memcpy(before, power_disks[0].bytes, 64 * MIB);
+    assert_true(saved_moves()); /* once without, to know where to cut */
+    uint64_t end = power_writes(), made = made_at, kept = kept_at;
+    assert_true(made && kept > made && end > kept);
+    for (uint64_t n = 1; n < end + 5; n += n < made || n >= kept ? 5 : MIN(kept - n, 5003)) {
+        memcpy(power_disks[0].bytes, before, 64 * MIB);
+        power_begin();
+        groups_forget();
+        lvm_scan();
+        bool here = saved_cut_at(n);
+        there += here;
+        stays += !here;
+    }
+    free(before);
+    assert_true(there > 5 && stays > 5);
 }
 
 /* The move fails, at any time: the source's volumes are as they were and may be used, the others are gone. */
@@ -659,6 +883,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_cold, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cold_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_saved, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_saved_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_saved_cut, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keep, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_clone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_clone_ends, set_up, tear_down),

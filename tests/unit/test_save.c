@@ -183,6 +183,25 @@ static void assert_restored(void)
     atomic_store(&there[1].state, VM_STOPPED);
 }
 
+static bool tagged;
+static void tag_done(void *ctx, enum hv_err e, const char *text)
+{
+    (void)ctx, (void)text;
+    assert_int_equal(e, HV_OK);
+    tagged = true;
+}
+/* The volume in which g1 is saved has that tag of a move; NULL: it has none. */
+static void move_tag(const char *id)
+{
+    char why[200];
+    struct lvm_change *c;
+    assert_int_equal(lvm_change_begin(vg0(), &c, WHY(why)), HV_OK);
+    assert_int_equal(lvm_change_tag(c, lvm_change_find(c, "saved.g1"), LVM_TAG_MOVE, id, WHY(why)), HV_OK);
+    lvm_change_commit(c, tag_done, NULL);
+    for (tagged = false; !tagged;)
+        turn();
+}
+
 /* ---- tests ---- */
 
 static void test_life(void **s)
@@ -199,6 +218,9 @@ static void test_life(void **s)
     assert_int_equal(saved_find("g1").state, SAVED_WHOLE);
     char why[300];
     assert_int_equal(lv_disk_check("vg0", "saved.g1", WHY(why)), HV_E_REFUSED);
+    move_tag("7"); /* it came by a move, and the registry, which says whether it is here, has not been read yet */
+    assert_int_equal(restore_it(false), HV_E_NOENT);
+    move_tag(NULL);
     assert_int_equal(restore_it(false), HV_OK);
     assert_restored();
     assert_int_equal(restore_it(false), HV_E_EXIST);
@@ -628,8 +650,10 @@ static void test_disks(void **s)
     assert_int_equal(lv_disk_check("vg0", "disk", said_why()), HV_E_BUSY);
     assert_int_equal(lv_disk_open_import("vg0", "disk", &d, said_why()), HV_E_BUSY);
     assert_non_null(strstr(said, "the volume vg0/disk is a disk of g1, which is saved: `vm restore g1`, or drop"));
+    wait_done(volume_rename(vg0(), "disk", "elsewhere", &watch, said_why())); /* as a move may have to */
     assert_int_equal(restore_it(false), HV_OK);
     assert_restored();
+    wait_done(volume_rename(vg0(), "elsewhere", "disk", &watch, said_why()));
     assert_int_equal(lv_disk_check("vg0", "disk", said_why()), HV_OK);
     atomic_store(&here[1].state, VM_RUNNING);
     here[1].config.n_disks = 1;

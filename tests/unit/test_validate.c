@@ -45,6 +45,8 @@ struct saved saved_find(const char *guest)
     (void)guest;
     return (struct saved){ .state = SAVED_NONE };
 }
+void saved_disks_text(const struct vm_config *c, char text[SAVED_DISKS_LEN]) { text[0] = c ? '\0' : 'x'; }
+const char *lvm_lv_tag(const struct lvm_lv *lv, const char *key) { return lv && key ? key : NULL; }
 struct vm *vm_find(const char *name)
 {
     for (unsigned i = 0; i < N_GUESTS; i++)
@@ -287,6 +289,7 @@ static void test_kind(void **s)
     assert_true(v.known && !v.would_move && !strcmp(v.text, "its kernel is not here"));
     files_error = HV_OK;
     assert_string_equal(move_how_name(MOVE_QUICK), "quick");
+    assert_string_equal(move_how_name(MOVE_SAVED), "saved");
     assert_string_equal(move_disks_name(MOVE_DISKS_SHARED), "shared");
 }
 

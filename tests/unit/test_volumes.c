@@ -377,7 +377,7 @@ static void test_to_fill(void **state)
     (void)state;
     struct lvm_group *g = store_new(512);
     struct disk *d;
-    good(ACT(volume_create_to_fill(g, "web", 5 * MIB, "7", &watch, WHY(why))));
+    good(ACT(volume_create_to_fill(g, "web", 5 * MIB, "godwit.move=7", &watch, WHY(why))));
     const struct lvm_lv *lv = lvm_lv_find(&g->vg, "web");
     unsigned pv;
     uint64_t run;
@@ -392,7 +392,7 @@ static void test_to_fill(void **state)
     good(ACT(volume_delete(g, "web", &watch, WHY(why))));
     for (unsigned i = 0; i < LVM_LVS_MAX; i++)
         assert_false(g->use[i].filled);
-    good(ACT(volume_create_to_fill(g, "web", 8 * MIB, "7", &watch, WHY(why))));
+    good(ACT(volume_create_to_fill(g, "web", 8 * MIB, "godwit.move=7", &watch, WHY(why))));
     lvm_use_get(g, lvm_lv_find(&g->vg, "web")->uuid)->filled = true;
     good(begun(lv_disk_check("godwit", "web", WHY(why))));
 }

@@ -108,8 +108,9 @@ const char *move_summary(char *out, size_t len, const json_t *job)
     rounds = rounds > kept ? rounds : kept;
     decimal(s, get_num(job, "elapsed_us"), 1000000, 3);
     decimal(mb, get_num(job, "wire_bytes"), 1000000, 2);
-    if (!strcmp(get_str(job, "transfer_type"), "cold"))
-        snprintf(out, len, "%s s, cold, %s MB on the wire", s, mb);
+    const char *type = get_str(job, "transfer_type");
+    if (!strcmp(type, "cold") || !strcmp(type, "saved"))
+        snprintf(out, len, "%s s, %s, %s MB on the wire", s, type, mb);
     else
         snprintf(out, len, "%s s, blackout %s ms, %s MB on the wire, %lu round%s", s,
                  decimal(ms, get_num(job, "blackout_us"), 1000, 1), mb, rounds, rounds == 1 ? "" : "s");
