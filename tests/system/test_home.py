@@ -192,3 +192,16 @@ def test_guests_live_here(own):
     home.ctl("volume", "export", "base", exported, "-H", "a")
     with open(exported, "rb") as f:
         assert hashlib.sha256(f.read(len(image))).hexdigest() == base, "the base volume is not the image any more"
+    clone_moves(home, exported, sums["web3"])
+
+
+def clone_moves(home, image, want):
+    """A guest on a clone moves while it runs, once its base is at b as well; only what it has changed is sent."""
+    ask = "vm", "migrate", "web3", "--to", "b", "--with-disks"
+    assert "clone of a base volume which is not in the store godwit here" in home.ctl(*ask, "--dry-run", code=None)[0]
+    home.ctl("volume", "import", image, "same", "--base", "--raw", "-H", "b")
+    home.ctl(*ask)
+    disks = home.json("migration", "list", "-H", "a")["migrations"][0]["disks"]
+    assert 9 * 65536 <= disks["written_bytes"] + disks["zero_bytes"] < IMAGE_MIB * MIB // 2, disks
+    with home.hosts["b"].guest("web3") as g:
+        assert first_sum(g) == want, "the clone is not what it was"
