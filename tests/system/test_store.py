@@ -10,7 +10,7 @@ import zlib
 from fixtures import Clients, Skip, each
 from host import KERNEL, Lan, Link, ROOT, RUNS, SlowLink
 from lvm2 import States
-from nbd import NbdServer, missing
+from nbd import NbdServer, missing, tls_files
 from test_nbd import begin, end
 from test_virtio import FILES, INITRD, guest_vm, sh
 from tiny_guest import ticks, walker_files, walker_vm
@@ -383,12 +383,14 @@ def moves_disk(host, ctl, place, *options):
 
 def test_a_disk_moves_under_load(own):
     """A guest that writes all the time, and verifies: its disk moves from a server to a store, to another store on
-    another controller, and back to the server.  The definition follows; old volumes are gone, or kept if asked for.
+    another controller, and back to the server, over TLS.  The definition follows; old volumes are gone, or kept if
+    asked for.
     Then the power is cut in the middle of a move: the guest has the disk that it had, and what was made is deleted."""
     if missing():
         raise Skip(missing())
-    nbd, disks = NbdServer("moved", 16), [StoreDisk("fast", [], golden=os.devnull, mib=512), StoreDisk("slow", [],
-                                                                                               golden=os.devnull)]
+    folder, fingerprint = tls_files()
+    nbd = NbdServer("moved", 16, options=["--tls=on", f"--tls-certificates={folder}"])      # with and without TLS
+    disks = [StoreDisk("fast", [], golden=os.devnull, mib=512), StoreDisk("slow", [], golden=os.devnull)]
     devices = ["nvme,drive=store0,serial=godwit", "ide-hd,drive=store1,bus=ide.1,serial=slow"]
     extra = []
     for i, (disk, device) in enumerate(zip(disks, devices)):
@@ -415,12 +417,20 @@ def test_a_disk_moves_under_load(own):
     said.append(moves_disk(a, ctl, "slow/web"))
     assert "lv:godwit/web is deleted" in said[1] and "godwit/web" not in ctl("volume", "list")[0], said
     assert "--overwrite allows that" in ctl("vm", "move-disk", "guest", "vda", "--to", nbd.disk, code=1)[1]
-    said.append(moves_disk(a, ctl, nbd.disk, "--overwrite", "--keep"))
+    said.append(moves_disk(a, ctl, nbd.disk, "--fingerprint", fingerprint, "--overwrite", "--keep"))
     assert "slow/web" in ctl("volume", "list")[0]
+    assert f"disk = {nbd.disk}\ndisk-fingerprint = {fingerprint}\n" in ctl("vm", "show", "guest", "--config")[0]
+    told = [e["what"] for e in clients.json("events", "a")["events"] if e["kind"] == "disk"]
+    assert told[-6:] == ["moving", "moved"] * 3, told
     with a.guest("guest") as g:
         g.ready()
         figures = end(g, nbd)
     print("; ".join(line.strip() for line in said), figures)
+    assert "the log tells its outcome" in a.command("vm move-disk guest vda godwit/other --limit 1")
+    assert re.search(r" running +[a-z]+ .*the operator at the console +move disk vda of guest to lv:godwit/other",
+                     ctl("job", "list")[0]), ctl("job", "list")
+    assert "is cancelled" in a.command("vm move-disk guest vda --cancel")
+    a.wait_log("move disk vda of guest to lv:godwit/other failed: cancelled by the operator")
     ctl("vm", "move-disk", "guest", "vda", "--to", "godwit/web", "--limit", "1", "--detach")
     while "godwit/web" not in ctl("volume", "list")[0]:
         time.sleep(0.3)
