@@ -23,7 +23,7 @@
 #define MIG_CONSOLE_MAX   (16 * 1024)
 #define MIG_CONSOLE_COUNT (UINT64_C(1) << 62)
 
-#define MIG_DISKS_MAX       17 /* disks of a guest that move along, and the volume in which it is saved */
+#define MIG_DISKS_MAX       64 /* disks of a guest that move along, and volumes of what is saved of it */
 #define MIG_DISK_DATA_MAX   (64 * 1024)
 #define MIG_DISK_ZEROES_MAX (4 * 1024 * 1024)
 #define MIG_DISK_WINDOW     32 /* requests that the destination has not answered, of all disks together */

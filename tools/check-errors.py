@@ -30,6 +30,7 @@ FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_travel.
          "kernel/vm/linux_boot.c", "kernel/peers/migration.c", "kernel/peers/migration_in.c",
          "kernel/peers/migration_out.c", "kernel/peers/start.c", "kernel/peers/save.c", "kernel/peers/restore.c",
          "kernel/store/saved.c", "kernel/peers/checkpoint.c", "kernel/store/checkpoint.c",
+         "kernel/store/checkpoint_move.c",
          "kernel/store/checkpoint_revert.c", "kernel/store/checkpoint.h",
          "kernel/store/gpt.c", "kernel/store/lv_disk.c", "kernel/store/lvm.c", "kernel/store/lvm_change.c",
          "kernel/store/lvm_commit.c", "kernel/store/lvm_write.c", "kernel/store/lvm_text.c", "kernel/store/lvm_tree.c",

@@ -5,7 +5,8 @@
  *   MAKE     each is made, with the job's id as a tag (move_volume.h)
  *   OPEN     the caller opens them
  *
- * The volume in which a guest is saved is the last, and made when the others are there, since its tags name them.
+ * The volume in which a guest is saved, and those of its checkpoints, are the last, and made when the others are there,
+ * since their tags name them.  Those of checkpoints come one after the other, and are open while they are written.
  *
  * They are not zeroed first: the source writes all of a disk, zeroes too.  A bitmap says what it has written, and a
  * guest whose disk is not whole does not come: it could read there what others left.
@@ -32,7 +33,7 @@
 #include "kernel/vm/vm_disk.h"
 
 struct arrive_disk {
-    unsigned index; /* of the guest's disks, or ARRIVE_SAVED */
+    unsigned index; /* of the guest's disks, or ARRIVE_SAVED, or from ARRIVE_PART on a part of a checkpoint */
     uint64_t bytes;
     char group[LVM_NAME_LEN], name[LVM_NAME_LEN], uuid[LVM_UUID_LEN]; /* uuid: once it is made */
     char base[LVM_UUID_LEN];      /* it is to be a clone of this volume; "": of none */
@@ -45,6 +46,9 @@ struct arrive_disk {
 struct arrive_slot {
     struct disk_req r;
     const uint8_t *data; /* borrowed from the engine */
+    unsigned disk;
+    bool busy, waits; /* it is not answered; its disk has just been opened */
+    struct vm *vm;    /* borrowed, as long as it waits */
     enum disk_status status;
 };
 struct arrive_disks {
@@ -57,11 +61,15 @@ struct arrive_disks {
     char text[300];
     unsigned n;
     struct arrive_disk d[MIG_DISKS_MAX];
+    struct checkpoint_part part[CHECKPOINT_MOVE_MAX];
     struct arrive_slot slot[MIG_DISK_WINDOW];
 };
 
 #define GRAIN        MIG_DISK_DATA_MAX
 #define ARRIVE_SAVED CONFIG_MAX_DISKS /* no disk of the guest: what is saved of it */
+#define ARRIVE_PART  (ARRIVE_SAVED + 1)
+#define ARRIVE_END   (ARRIVE_PART + CHECKPOINT_MOVE_MAX)
+_Static_assert(ARRIVE_END <= MIG_DISKS_MAX, "all have a number");
 
 static uint64_t grains_of(const struct arrive_disk *k) { return DIV_ROUND_UP(k->bytes, GRAIN); }
 static size_t missing_bytes(const struct arrive_disk *k) { return DIV_ROUND_UP(grains_of(k), 64) * 8; }
@@ -87,14 +95,25 @@ static struct lvm_group *store_for(const char *name)
  * how large is it? */
 static bool offer_volume(const struct vm_offer *o, unsigned i)
 {
+    if (i >= ARRIVE_PART)
+        return i - ARRIVE_PART < o->n_parts;
     return i == ARRIVE_SAVED ? o->saved.bytes : i < o->config.n_disks && o->config.disk[i].kind == DISK_ON_LV;
 }
+/* Those of checkpoints go where the guest's first volume does, since a checkpoint is in one store with its volumes. */
 static const struct lv_config *offer_volume_place(const struct vm_offer *o, unsigned i)
 {
+    static const struct lv_config anywhere;
+    unsigned first = 0;
+    while (i >= ARRIVE_PART && first < o->config.n_disks && !offer_volume(o, first))
+        first++;
+    if (i >= ARRIVE_PART)
+        return first < o->config.n_disks ? &o->config.disk[first].lv : &anywhere;
     return i == ARRIVE_SAVED ? &o->saved.place : &o->config.disk[i].lv;
 }
 static uint64_t offer_volume_bytes(const struct vm_offer *o, unsigned i)
 {
+    if (i >= ARRIVE_PART)
+        return o->part[i - ARRIVE_PART].bytes;
     return i == ARRIVE_SAVED ? ALIGN_UP(o->saved.bytes, BLOCK_SECTOR_MAX) : o->disk[i].bytes;
 }
 static bool offer_place_chosen(const struct vm_offer *o, unsigned i) { return i < ARRIVE_SAVED && o->place_chosen[i]; }
@@ -128,7 +147,7 @@ static uint64_t extents_of(const struct lvm_group *g, uint64_t bytes)
 static uint64_t extents_needed(const struct vm_offer *o, const struct lvm_group *g)
 {
     uint64_t n = 0;
-    for (unsigned i = 0; i <= ARRIVE_SAVED; i++) {
+    for (unsigned i = 0; i < ARRIVE_END; i++) {
         if (!offer_volume(o, i) || store_of(o, i) != g)
             continue;
         uint64_t all = extents_of(g, offer_volume_bytes(o, i));
@@ -203,9 +222,32 @@ static void arrive_disk_check(const struct vm_offer *o, unsigned i, reason_fn *a
     }
 }
 
+/* Can its checkpoints be here? */
+static void parts_check(const struct vm_offer *o, reason_fn *add, void *ctx)
+{
+    char text[300];
+    const struct lvm_group *g = o->n_parts ? store_of(o, ARRIVE_PART) : NULL;
+    for (unsigned i = 0; i < o->config.n_disks; i++)
+        if (o->n_parts && offer_volume(o, i) && store_of(o, i) != g) {
+            add(ctx,
+                "the guest has checkpoints, so all its volumes must be in one store: choose one for all by --disk");
+            break;
+        }
+    for (unsigned i = 0; i < o->n_parts; i++) {
+        const char *name = o->part[i].checkpoint;
+        if ((i && !strcmp(o->part[i - 1].checkpoint, name)) || !checkpoint_find(o->config.name, name).group)
+            continue;
+        snprintf(text, sizeof(text),
+                 "this host has a checkpoint %s of %s already: `vm checkpoint delete %s %s` at its console", name,
+                 o->config.name, o->config.name, name);
+        add(ctx, text);
+    }
+}
+
 void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx)
 {
-    for (unsigned i = 0; i <= ARRIVE_SAVED; i++) {
+    parts_check(o, add, ctx);
+    for (unsigned i = 0; i < ARRIVE_END; i++) {
         if (!offer_volume(o, i))
             continue;
         if (!registry_present()) {
@@ -248,6 +290,16 @@ static void name_choose(const struct vm_offer *o, const struct arrive_disks *a, 
     }
 }
 
+/* As at the source. */
+static const char *part_name(const struct vm_offer *o, unsigned part)
+{
+    static char text[CONFIG_LV_NAME_LEN];
+    const struct checkpoint_part *p = &o->part[part];
+    int n = snprintf(text, sizeof(text), CHECKPOINT_VOLUME, o->config.name, p->checkpoint);
+    snprintf(text + n, sizeof(text) - (size_t)n, p->disk == CHECKPOINT_MEMORY ? "mem" : "vd%c", 'a' + (int)p->disk);
+    return text;
+}
+
 static bool missing_all(struct arrive_disk *k)
 {
     k->missing = mem_alloc(missing_bytes(k));
@@ -262,7 +314,7 @@ enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id
 {
     *out = NULL;
     unsigned n = 0;
-    for (unsigned i = 0; i <= ARRIVE_SAVED; i++)
+    for (unsigned i = 0; i < ARRIVE_END; i++)
         n += offer_volume(o, i);
     if (!n)
         return HV_OK;
@@ -273,9 +325,10 @@ enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id
     a->stopped = o->stopped;
     a->saved_bytes = o->saved.bytes;
     a->saved_with_disks = o->saved.with_disks;
+    memcpy(a->part, o->part, sizeof(a->part));
     snprintf(a->guest, sizeof(a->guest), "%s", o->config.name);
     snprintf(a->peer, sizeof(a->peer), "%s", peer);
-    for (unsigned i = 0; i <= ARRIVE_SAVED; i++) {
+    for (unsigned i = 0; i < ARRIVE_END; i++) {
         if (!offer_volume(o, i))
             continue;
         const struct lvm_group *g = store_of(o, i);
@@ -285,7 +338,7 @@ enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id
         if (offer_place_chosen(o, i))
             snprintf(k->name, sizeof(k->name), "%s", o->config.disk[i].lv.lv);
         else
-            name_choose(o, a, k, g, offer_volume_place(o, i)->lv);
+            name_choose(o, a, k, g, i < ARRIVE_PART ? offer_volume_place(o, i)->lv : part_name(o, i - ARRIVE_PART));
         const struct lvm_lv *base = base_in(o, i, g);
         snprintf(k->base, sizeof(k->base), "%s", base ? base->uuid : "");
         if (!base && !missing_all(k)) {
@@ -331,14 +384,38 @@ static void arrive_made(void *ctx, enum hv_err e, const char *text)
 
 static void arrive_progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
 
-/* The tags of what is saved, beside the move's: saved.h.  The other volumes are there. */
-static size_t saved_tags(const struct arrive_disks *a, char *text, size_t len)
+/* The guest's volumes as in saved.h.  They are there. */
+static const char *disks_text(const struct arrive_disks *a)
 {
-    size_t n = (size_t)snprintf(text, len, "\n" SAVED_TAG "=%s\n" SAVED_TAG_BYTES "=%lu", a->guest, a->saved_bytes);
-    for (unsigned i = 0; a->saved_with_disks && i + 1 < a->n; i++)
-        n += (size_t)snprintf(text + n, len - n, "%s%.*s", i ? "." : "\n" SAVED_TAG_DISKS "=", SAVED_DISK_LEN,
-                              a->d[i].uuid);
-    return n;
+    static char text[SAVED_DISKS_LEN];
+    size_t n = 0;
+    text[0] = '\0';
+    for (unsigned i = 0; i < a->n && a->d[i].index < ARRIVE_SAVED; i++)
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%.*s", i ? "." : "", SAVED_DISK_LEN, a->d[i].uuid);
+    return text;
+}
+
+/* The name of the volume that is the guest's disk. */
+static const char *volume_of(const struct arrive_disks *a, unsigned disk)
+{
+    for (unsigned i = 0; i < a->n; i++)
+        if (a->d[i].index == disk)
+            return a->d[i].name;
+    return "";
+}
+
+/* The tags of what is saved or of a part of a checkpoint, beside the move's: saved.h, checkpoint.h. */
+static void other_tags(const struct arrive_disks *a, const struct arrive_disk *k, char *text, size_t len)
+{
+    const char *disks = k->index > ARRIVE_SAVED || a->saved_with_disks ? disks_text(a) : "";
+    if (k->index == ARRIVE_SAVED) {
+        snprintf(text, len, "\n" SAVED_TAG "=%s\n" SAVED_TAG_BYTES "=%lu%s%s", a->guest, a->saved_bytes,
+                 *disks ? "\n" SAVED_TAG_DISKS "=" : "", disks);
+        return;
+    }
+    const struct checkpoint_part *p = &a->part[k->index - ARRIVE_PART];
+    snprintf(text, len, "\n");
+    checkpoint_part_tags(p, a->guest, volume_of(a, p->disk), disks, text + 1, len - 1);
 }
 
 static enum hv_err arrive_disk_make(struct arrive_disks *a, struct arrive_disk *k, struct why *why)
@@ -353,9 +430,8 @@ static enum hv_err arrive_disk_make(struct arrive_disks *a, struct arrive_disk *
     if (k->base[0] && !(base = lvm_lv_by_uuid(&g->vg, k->base)))
         return REFUSE(HV_E_NOENT, "the base volume of its disk vd%c is gone", 'a' + k->index);
     size_t n = (size_t)snprintf(tags, sizeof(tags), LVM_TAG_MOVE "=%s", id);
-    if (k->index == ARRIVE_SAVED)
-        n += saved_tags(a, tags + n, sizeof(tags) - n);
-    ASSERT(n < sizeof(tags));
+    if (k->index >= ARRIVE_SAVED)
+        other_tags(a, k, tags + n, sizeof(tags) - n);
     enum hv_err e = base ? volume_clone_to_fill(g, base->name, k->name, id, &watch, why)
                          : volume_create_to_fill(g, k->name, k->bytes, tags, &watch, why);
     k->begun = !e;
@@ -381,7 +457,7 @@ enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_M
     if (!done)
         return HV_E_AGAIN;
     for (unsigned i = 0; i < a->n; i++) {
-        if (a->d[i].index == ARRIVE_SAVED && !all)
+        if (a->d[i].index >= ARRIVE_SAVED && !all)
             return HV_E_AGAIN;
         enum hv_err e = a->d[i].begun ? a->d[i].err : arrive_disk_make(a, &a->d[i], why);
         if (e && a->d[i].begun)
@@ -392,6 +468,8 @@ enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_M
     }
     for (unsigned i = 0; all && i < a->n; i++) {
         struct arrive_disk *k = &a->d[i];
+        if (k->index >= ARRIVE_PART)
+            continue; /* when it is written */
         struct disk **out = a->stopped ? &k->disk : &disk[k->index];
         enum hv_err e = *out ? HV_OK : arrive_disk_open(k, out, why);
         if (e)
@@ -404,7 +482,7 @@ enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_M
 void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c)
 {
     for (unsigned i = 0; a && i < a->n; i++) {
-        if (a->d[i].index == ARRIVE_SAVED)
+        if (a->d[i].index >= ARRIVE_SAVED)
             continue;
         struct lv_config *lv = &c->disk[a->d[i].index].lv;
         snprintf(lv->vg, sizeof(lv->vg), "%s", a->d[i].group);
@@ -449,7 +527,46 @@ static void grains_written(struct arrive_disk *k, const struct mig_disk_req *r)
 
 static struct disk *arrive_disk_of(const struct arrive_disks *a, unsigned i, const struct vm *vm)
 {
-    return a->stopped ? a->d[i].disk : vm->disks.d[a->d[i].index].disk;
+    return a->stopped || a->d[i].index >= ARRIVE_SAVED ? a->d[i].disk : vm->disks.d[a->d[i].index].disk;
+}
+
+/* Give the request to its disk, once that is open. */
+static void slot_submit(struct arrive_disks *a, struct vm *vm, struct arrive_slot *s)
+{
+    struct disk *d = arrive_disk_of(a, s->disk, vm);
+    s->waits = a->d[s->disk].index >= ARRIVE_PART && !d->known;
+    if (s->waits)
+        return;
+    spin_lock(&vm->dev_lock);
+    enum disk_status now = d->ops->submit(d, &s->r);
+    spin_unlock(&vm->dev_lock);
+    if (now != DISK_PENDING)
+        s->status = now;
+}
+
+/* Open a part of a checkpoint for its first request. */
+static enum hv_err part_open(struct arrive_disk *k)
+{
+    char text[200];
+    if (k->index < ARRIVE_PART || k->disk)
+        return HV_OK;
+    enum hv_err e = arrive_disk_open(k, &k->disk, WHY(text));
+    if (e)
+        log_error("mig", "%s/%s cannot be written: %s", k->group, k->name, text);
+    return e;
+}
+
+/* A part is written and flushed: nothing more comes. */
+static void part_close(struct arrive_disks *a, const struct arrive_slot *of)
+{
+    struct arrive_disk *k = &a->d[of->disk];
+    bool busy = k->index < ARRIVE_PART || of->r.op != DISK_FLUSH || k->n_missing;
+    for (const struct arrive_slot *s = a->slot; s < a->slot + MIG_DISK_WINDOW; s++)
+        busy |= s != of && s->disk == of->disk && s->busy;
+    if (busy || !k->disk)
+        return;
+    k->disk->ops->close(k->disk);
+    k->disk = NULL;
 }
 
 enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot, const struct mig_disk_req *r,
@@ -459,10 +576,17 @@ enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned sl
         [MIG_DISK_WRITE] = DISK_WRITE, [MIG_DISK_ZEROES] = DISK_ZEROES, [MIG_DISK_FLUSH] = DISK_FLUSH
     };
     struct arrive_slot *s = &a->slot[slot];
-    struct disk *d = arrive_disk_of(a, r->disk, vm);
     bool as_data = r->op == MIG_DISK_ZEROES && a->d[r->disk].base[0]; /* a clone cannot write zeroes otherwise */
     uint64_t bytes = a->d[r->disk].bytes;
-    if (r->offset > bytes || r->len > bytes - r->offset || r->offset % d->info.block || r->len % d->info.block)
+    *s = (struct arrive_slot){
+        .data = as_data ? NULL : data, .disk = r->disk, .vm = vm, .busy = true, .status = DISK_PENDING
+    };
+    if (part_open(&a->d[r->disk])) {
+        s->status = DISK_ERROR;
+        return HV_OK;
+    }
+    uint32_t block = arrive_disk_of(a, r->disk, vm)->info.block;
+    if (r->offset > bytes || r->len > bytes - r->offset || r->offset % block || r->len % block)
         return HV_FAIL(HV_E_PROTO);
     s->r = (struct disk_req){ .op = as_data ? DISK_WRITE : ops[r->op],
                               .unmap = true,
@@ -472,23 +596,23 @@ enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned sl
                               .done = arrive_done };
     if (r->op != MIG_DISK_FLUSH && a->d[r->disk].missing)
         grains_written(&a->d[r->disk], r);
-    s->data = as_data ? NULL : data;
-    s->status = DISK_PENDING;
-    spin_lock(&vm->dev_lock);
-    enum disk_status now = d->ops->submit(d, &s->r);
-    spin_unlock(&vm->dev_lock);
-    if (now != DISK_PENDING)
-        s->status = now;
+    slot_submit(a, vm, s);
     return HV_OK;
 }
 
 enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct why *why)
 {
+    struct arrive_slot *s = &a->slot[slot];
     for (unsigned i = 0; i < a->n; i++)
         if (a->d[i].disk)
             (void)a->d[i].disk->ops->poll(a->d[i].disk);
-    switch (a->slot[slot].status) {
-    case DISK_OK:      return HV_OK;
+    if (s->waits)
+        slot_submit(a, s->vm, s);
+    switch (s->status) {
+    case DISK_OK:
+        s->busy = false;
+        part_close(a, s);
+        return HV_OK;
     case DISK_PENDING: return HV_E_AGAIN;
     case DISK_ERROR:
     case DISK_UNSUPP:  break;
@@ -499,7 +623,10 @@ enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct wh
 enum hv_err arrive_disks_whole(const struct arrive_disks *a, struct why *why)
 {
     for (unsigned i = 0; a && i < a->n; i++)
-        if (a->d[i].n_missing && a->d[i].index == ARRIVE_SAVED)
+        if (a->d[i].n_missing && a->d[i].index >= ARRIVE_PART)
+            return REFUSE(HV_E_PROTO, "the source has not written %lu KiB of its checkpoint %s",
+                          a->d[i].n_missing * GRAIN / 1024, a->part[a->d[i].index - ARRIVE_PART].checkpoint);
+        else if (a->d[i].n_missing && a->d[i].index == ARRIVE_SAVED)
             return REFUSE(HV_E_PROTO, "the source has not written %lu KiB of what is saved of the guest",
                           a->d[i].n_missing * GRAIN / 1024);
         else if (a->d[i].n_missing)

@@ -62,13 +62,13 @@ static enum hv_err creating_check(const struct vm *vm, struct why *why)
     return HV_OK;
 }
 
-/* Is the volume of the guest's disk d the origin of one of these snapshots, by the name that it had then? */
+/* Is the volume of the guest's disk d that of one of these snapshots or copies, by the name that it had then? */
 static bool disk_is_in(const struct checkpoint *c, const struct disk_config *d)
 {
     for (unsigned i = 0; i < c->n_disks; i++) {
-        const struct lvm_lv *snap = lvm_snap_of(&c->group->vg, c->snap[i]);
+        const struct lvm_lv *origin = checkpoint_origin(&c->group->vg, c->snap[i]);
         const char *of = lvm_lv_tag(c->snap[i], CHECKPOINT_TAG_OF);
-        if (of && !strcmp(of, d->lv.lv) && !strcmp(snap->snap.origin, of) && !strcmp(c->group->vg.name, d->lv.vg))
+        if (origin && !strcmp(of, d->lv.lv) && !strcmp(origin->name, of) && !strcmp(c->group->vg.name, d->lv.vg))
             return true;
     }
     return false;

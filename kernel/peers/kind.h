@@ -24,7 +24,7 @@ enum move_how { MOVE_LIVE, MOVE_QUICK, MOVE_PAUSED, MOVE_COLD, MOVE_SAVED };
 enum move_disks {
     MOVE_DISKS_NONE,   /* it has none, or only in its memory */
     MOVE_DISKS_SHARED, /* on servers that both hosts use: nothing is copied */
-    MOVE_DISKS_COPIED  /* some are volumes of this host, and move along */
+    MOVE_DISKS_COPIED  /* some are volumes of this host, and move along; or its checkpoints are */
 };
 struct move_kind {
     enum move_how how;

@@ -12,6 +12,9 @@
  * saved is the last of them.  It is open from the begin on, so that nobody deletes it; only what is the guest's is
  * copied of it.
  *
+ * The volumes of its checkpoints (checkpoint.h) go first, one after the other, likewise.  Each is closed once it is
+ * copied: nobody changes it, and a snapshot is not to be open beside its origin.
+ *
  * The volumes are deleted only after RUNNING, and never by a host that does not know it.  The registry lists them from
  * the doubt on (move_volume.h), so that they go after a power cut, too. */
 #include "kernel/peers/leave_disks.h"
@@ -22,6 +25,7 @@
 #include "kernel/lib/log.h"
 #include "kernel/peers/move_volume.h"
 #include "kernel/peers/peer_disk.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/lvm.h"
 #include "kernel/store/mirror.h"
@@ -31,7 +35,10 @@
 #include "kernel/vm/vm_manage.h"
 
 struct leave_disk {
-    unsigned index;         /* of the guest's disks, or LEAVE_SAVED */
+    unsigned index;  /* of the guest's disks, or LEAVE_SAVED */
+    bool part, over; /* it is of the checkpoint `checkpoint`; that is copied, and closed */
+    char checkpoint[CONFIG_NAME_LEN];
+    uint64_t bytes;         /* of a part */
     struct disk *from;      /* owned: the volume of a stopped guest, until m owns it; NULL: none */
     struct mirror *m;       /* owned by the guest's disk; NULL: not yet, or no more */
     struct peer_disk *peer; /* owned by m, or by nobody yet */
@@ -50,7 +57,17 @@ struct leave_disks {
 };
 static struct leave_disks *undone;   /* owned */
 #define LEAVE_SAVED CONFIG_MAX_DISKS /* no disk of the guest: what is saved of it */
-_Static_assert(CONFIG_MAX_DISKS < MIG_DISKS_MAX, "all may move along");
+_Static_assert(CONFIG_MAX_DISKS + 1 + CHECKPOINT_MOVE_MAX <= MIG_DISKS_MAX, "all may move along");
+
+static void leave_part_add(struct leave_disks *d, const struct checkpoint_part *p)
+{
+    struct leave_disk *k = &d->d[d->n++];
+    k->part = true;
+    k->bytes = p->bytes;
+    snprintf(k->checkpoint, sizeof(k->checkpoint), "%s", p->checkpoint);
+    snprintf(k->group, sizeof(k->group), "%s", p->group->vg.name);
+    snprintf(k->uuid, sizeof(k->uuid), "%s", p->lv->uuid);
+}
 
 static struct leave_disk *leave_disk_add(struct leave_disks *d, unsigned index, const char *vg, const char *name)
 {
@@ -86,13 +103,17 @@ uint64_t leave_disks_bytes(const struct vm *vm, bool with_base)
         bool less = lv && !with_base && lvm_base_of(&g->vg, lv);
         n += less ? MIN(all, lv->extents * g->vg.extent_bytes) : all;
     }
+    struct checkpoint_part part;
+    for (unsigned i = 0; checkpoint_part_at(&vm->config, i, &part); i++)
+        n += part.bytes;
     return n;
 }
 
 enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, struct leave_disks **out)
 {
     *out = NULL;
-    unsigned n = 0;
+    struct checkpoint_part part;
+    unsigned n = checkpoint_part_at(&vm->config, 0, &part);
     struct saved s = saved_find(vm->config.name);
     bool saved = !vm_is_built(vm) && s.state == SAVED_WHOLE;
     for (unsigned i = 0; i < vm->config.n_disks; i++)
@@ -116,6 +137,8 @@ enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, st
     }
     if (saved)
         leave_saved_add(d, &s);
+    for (unsigned i = 0; i < CHECKPOINT_MOVE_MAX && checkpoint_part_at(&vm->config, i, &part); i++)
+        leave_part_add(d, &part);
     return HV_OK;
 }
 
@@ -129,17 +152,48 @@ void leave_disks_peer_has(struct leave_disks *d, uint64_t parts)
 
 static void leave_disk_gone(void *ctx) { ((struct leave_disk *)ctx)->m = NULL; }
 
+static void leave_disk_failed(struct leave_disks *d, const struct leave_disk *k, const char *why)
+{
+    if (k->part)
+        snprintf(d->trouble, sizeof(d->trouble), "its checkpoint %s cannot be copied: %s", k->checkpoint, why);
+    else if (k->index == LEAVE_SAVED)
+        snprintf(d->trouble, sizeof(d->trouble), "what is saved of it cannot be copied: %s", why);
+    else
+        snprintf(d->trouble, sizeof(d->trouble), "its disk vd%c cannot be copied: %s", 'a' + k->index, why);
+}
+
+/* Is it a volume that no guest has open? */
+static bool leave_disk_is_own(const struct leave_disks *d, const struct leave_disk *k) { return d->cold || k->part; }
+
+/* Open a part, by the name that it has now. */
+static enum hv_err leave_part_open(struct leave_disk *k, struct why *why)
+{
+    struct lvm_group *g = lvm_group_find(k->group);
+    const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, k->uuid) : NULL;
+    enum hv_err e = lv ? lv_disk_open_own(k->group, lv->name, &k->from, why)
+                       : REFUSE(HV_E_NOENT, "its checkpoint %s was deleted meanwhile", k->checkpoint);
+    if (!e) {
+        k->from->info.bytes = k->bytes;
+        k->from->info.read_only = false; /* what is made of it is not so yet */
+    }
+    return e;
+}
+
 /* What is to be copied: the guest's disk, held and drained; or the volume of a stopped one, open.  NULL: not yet, or
  * trouble says why not. */
 static struct disk *leave_disk_from(struct leave_disks *d, struct leave_disk *k)
 {
-    if (!d->cold) {
+    if (!leave_disk_is_own(d, k)) {
         k->holding = true;
         return vm_disk_hold(d->vm, k->index) ? d->vm->disks.d[k->index].disk : NULL;
     }
-    if (!k->from && (d->saved ? lv_disk_open_kept : lv_disk_open)(k->group, k->name, &k->from, WHY(d->trouble)))
+    if (!k->from &&
+        (k->part ? leave_part_open(k, WHY(d->trouble))
+                 : (d->saved ? lv_disk_open_kept : lv_disk_open)(k->group, k->name, &k->from, WHY(d->trouble))))
         return NULL;
     (void)k->from->ops->poll(k->from);
+    if (k->part && !k->from->known && k->from->lost_us)
+        leave_disk_failed(d, k, k->from->why);
     return k->from->known ? k->from : NULL;
 }
 
@@ -158,7 +212,7 @@ static bool leave_disk_mirror(struct leave_disks *d, unsigned i)
         snprintf(d->trouble, sizeof(d->trouble), "no memory on this host to copy its disks");
     else if ((e = mirror_open(from, peer_disk_of(k->peer), &o, &k->m, WHY(d->trouble))))
         peer_disk_of(k->peer)->ops->close(peer_disk_of(k->peer));
-    if (!d->cold)
+    if (!leave_disk_is_own(d, k))
         (void)vm_disk_swap(d->vm, k->index, e ? from : mirror_disk(k->m));
     else if (!e)
         k->from = NULL;
@@ -167,12 +221,53 @@ static bool leave_disk_mirror(struct leave_disks *d, unsigned i)
     return !e;
 }
 
-bool leave_disks_ready(struct leave_disks *d, struct mig_disk_progress *p)
+/* Close what is open of a volume that no guest has. */
+static void leave_disk_close(struct leave_disk *k)
+{
+    struct disk *open = k->m ? mirror_disk(k->m) : k->from;
+    k->from = NULL;
+    if (open)
+        open->ops->close(open);
+}
+
+/* Copy a part.  True: it is copied, and closed. */
+static bool leave_part_ready(struct leave_disks *d, unsigned i, struct mig_disk_progress *p)
+{
+    struct leave_disk *k = &d->d[i];
+    uint64_t left = k->over ? 0 : k->bytes;
+    if (!k->over && !d->trouble[0] && leave_disk_mirror(d, i) && k->m) {
+        (void)mirror_disk(k->m)->ops->poll(mirror_disk(k->m));
+        left = MIN(mirror_stats(k->m).left, k->bytes);
+        k->over = mirror_in_sync(k->m) && mirror_quiet(k->m) && peer_disk_idle(k->peer);
+        if (k->over)
+            leave_disk_close(k);
+    }
+    p->total += k->bytes;
+    p->done += k->bytes - left;
+    struct lvm_group *g = k->over ? lvm_group_find(k->group) : NULL;
+    return k->over && (!g || !lvm_lv_by_uuid(&g->vg, k->uuid) || !lvm_use_get(g, k->uuid)->disks);
+}
+
+/* One after the other. */
+static bool leave_parts_ready(struct leave_disks *d, struct mig_disk_progress *p)
 {
     bool ready = true;
+    for (unsigned i = 0; i < d->n; i++)
+        if (d->d[i].part && ready)
+            ready = leave_part_ready(d, i, p);
+        else if (d->d[i].part)
+            p->total += d->d[i].bytes;
+    return ready;
+}
+
+bool leave_disks_ready(struct leave_disks *d, struct mig_disk_progress *p)
+{
     *p = (struct mig_disk_progress){ 0 };
-    for (unsigned i = 0; i < d->n; i++) {
+    bool ready = leave_parts_ready(d, p);
+    for (unsigned i = 0; ready && i < d->n; i++) {
         struct leave_disk *k = &d->d[i];
+        if (k->part)
+            continue;
         if (d->trouble[0] || !leave_disk_mirror(d, i) || !k->m) {
             ready = false;
             continue;
@@ -206,47 +301,33 @@ bool leave_disks_quiet(const struct leave_disks *d)
 {
     for (unsigned i = 0; d && i < d->n; i++) {
         const struct leave_disk *k = &d->d[i];
+        if (k->over)
+            continue;
         if (!k->m || !k->peer || !mirror_in_sync(k->m) || !mirror_quiet(k->m) || !peer_disk_idle(k->peer))
             return false;
     }
     return true;
 }
 
-static void leave_disk_failed(struct leave_disks *d, const struct leave_disk *k, const char *why)
-{
-    if (k->index == LEAVE_SAVED)
-        snprintf(d->trouble, sizeof(d->trouble), "what is saved of it cannot be copied: %s", why);
-    else
-        snprintf(d->trouble, sizeof(d->trouble), "its disk vd%c cannot be copied: %s", 'a' + k->index, why);
-}
-
 const char *leave_disks_trouble(struct leave_disks *d)
 {
     for (unsigned i = 0; d && !d->trouble[0] && i < d->n; i++) {
+        const struct leave_disk *k = &d->d[i];
         char why[300];
-        if (d->d[i].m && mirror_failed(d->d[i].m, WHY(why)))
-            leave_disk_failed(d, &d->d[i], why);
-        else if (d->d[i].mirrored && !d->d[i].m)
-            snprintf(d->trouble, sizeof(d->trouble), "its disk vd%c was closed", 'a' + d->d[i].index);
+        if (k->m && mirror_failed(k->m, WHY(why)))
+            leave_disk_failed(d, k, why);
+        else if (k->mirrored && !k->m && !k->part)
+            snprintf(d->trouble, sizeof(d->trouble), "its disk vd%c was closed", 'a' + k->index);
     }
     return d && d->trouble[0] ? d->trouble : NULL;
 }
 
 /* ---- ends ---- */
 
-/* Close what is open of a stopped guest's volume. */
-static void leave_disk_close(struct leave_disk *k)
-{
-    struct disk *open = k->m ? mirror_disk(k->m) : k->from;
-    k->from = NULL;
-    if (open)
-        open->ops->close(open);
-}
-
 /* True: the guest has its disk as it was, or there is no guest. */
 static bool leave_disk_undo(struct leave_disks *d, struct leave_disk *k)
 {
-    if (d->cold) {
+    if (leave_disk_is_own(d, k)) {
         leave_disk_close(k);
         return true;
     }
@@ -322,7 +403,7 @@ static bool others(const struct leave_disks *d, const struct leave_disk *k)
 void leave_disks_left(struct leave_disks *d, bool keep)
 {
     for (unsigned i = 0; i < d->n; i++) {
-        if (d->cold)
+        if (leave_disk_is_own(d, &d->d[i]))
             leave_disk_close(&d->d[i]);
         ASSERT(!d->d[i].m);
         if (!keep && d->d[i].uuid[0] && !others(d, &d->d[i]))

@@ -89,7 +89,7 @@ static void src_log_stop(void *ctx) { dirty_stop(outgoing_vm(ctx)); }
 /* False: it cannot be recorded, and doubt_trouble says why. */
 static bool doubt_record(struct outgoing *o)
 {
-    char text[MOVE_LEAVING_MAX];
+    static char text[MOVE_LEAVING_MAX]; /* large; service pCPU only */
     if (move_record_doubt(o->job.guest, mig_tx_id(o->m), o->peer->name, o->peer_records, &o->doubt,
                           WHY(o->doubt_trouble)))
         return false;

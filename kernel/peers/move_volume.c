@@ -13,6 +13,7 @@
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 #include "kernel/peers/move_record.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
 #include "kernel/store/saved.h"
@@ -71,8 +72,22 @@ static void errand_done(void *ctx, enum hv_err err, const char *text)
         log_info("mig", "%s/%s is deleted: its guest does not run here", e->group, e->name);
 }
 
+/* It is a volume like others now: the next try deletes it. */
+static void part_freed(void *ctx, enum hv_err err, const char *text)
+{
+    struct errand *e = ctx;
+    if (err) {
+        errand_done(ctx, err, text);
+        return;
+    }
+    e->begun = false;
+    e->retry_us = clock_us();
+}
+
 static void errand_progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
 
+/* Remove the tag: of a volume that is to stay, or of a part of a checkpoint that has left, which is none from then on.
+ * A part that has arrived never changes. */
 static enum hv_err tag_remove(struct lvm_group *g, struct errand *e, struct why *why)
 {
     struct lvm_change *c;
@@ -80,13 +95,13 @@ static enum hv_err tag_remove(struct lvm_group *g, struct errand *e, struct why 
     if (err)
         return err;
     struct lvm_lv *lv = lvm_change_find(c, e->name);
-    err = lv ? lvm_change_tag(c, lv, LVM_TAG_MOVE, NULL, why) : HV_E_NOENT;
-    if (!err && lvm_lv_tag(lv, SAVED_TAG))
+    err = lv ? lvm_change_tag(c, lv, e->keep ? LVM_TAG_MOVE : CHECKPOINT_TAG, NULL, why) : HV_E_NOENT;
+    if (!err && e->keep && saved_tagged(lv))
         lvm_change_read_only(c, lv, true);
     if (err)
         lvm_change_drop(c);
     else
-        lvm_change_commit(c, errand_done, e);
+        lvm_change_commit(c, e->keep ? errand_done : part_freed, e);
     return err;
 }
 
@@ -107,7 +122,8 @@ static void errand_try(struct errand *e)
         return;
     }
     struct store_watch watch = { .progress = errand_progress, .done = errand_done, .ctx = e };
-    enum hv_err err = e->keep ? tag_remove(g, e, WHY(why)) : volume_delete(g, e->name, &watch, WHY(why));
+    bool tagged = e->keep || lvm_lv_tag(lv, CHECKPOINT_TAG);
+    enum hv_err err = tagged ? tag_remove(g, e, WHY(why)) : volume_delete(g, e->name, &watch, WHY(why));
     if (err)
         errand_done(e, err, why);
     else
@@ -172,7 +188,8 @@ static bool defined_again(const char *guest)
  * one again, is not what the move left behind any more. */
 static void leaving_begin(const char *name, bool after_boot)
 {
-    char text[MOVE_LEAVING_MAX], guest[CONFIG_NAME_LEN], group[LVM_NAME_LEN];
+    static char text[MOVE_LEAVING_MAX]; /* large; service pCPU only */
+    char guest[CONFIG_NAME_LEN], group[LVM_NAME_LEN];
     snprintf(text, sizeof(text), "%s", registry_get(name, NULL));
     snprintf(guest, sizeof(guest), "%.*s", (int)strcspn(text, "\n"), text);
     const char *but = after_boot && defined_again(guest) ? NULL : guest;

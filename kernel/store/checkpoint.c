@@ -14,8 +14,6 @@
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/snapshot_make.h"
 
-#define TAG_TIME "godwit.time"
-
 /* ---- what there is ---- */
 
 static void tag_write(char tag[CHECKPOINT_TAG_LEN], const char *guest, const char *name)
@@ -42,30 +40,41 @@ static uint64_t tag_time(const char *text)
     return n;
 }
 
-/* Add lv if it is a part of c. */
-static void part_add(struct checkpoint *c, struct lvm_group *g, const struct lvm_lv *lv)
+const struct lvm_lv *checkpoint_origin(const struct lvm_vg *vg, const struct lvm_lv *part)
+{
+    const struct lvm_lv *snap = lvm_snap_of(vg, part);
+    const char *of = snap ? snap->snap.origin : lvm_lv_tag(part, CHECKPOINT_TAG_OF);
+    return of ? lvm_lv_find(vg, of) : NULL;
+}
+
+/* Add lv if it is a part of c.  False: it is none. */
+static bool part_add(struct checkpoint *c, struct lvm_group *g, const struct lvm_lv *lv)
 {
     struct checkpoint of;
     if (!tag_read(lv, CHECKPOINT_TAG, &of) || strcmp(of.guest, c->guest) != 0 || strcmp(of.name, c->name) != 0)
-        return;
-    const struct lvm_lv *snap = lvm_snap_of(&g->vg, lv), *origin = snap ? lvm_lv_find(&g->vg, snap->snap.origin) : NULL;
+        return false;
+    const struct lvm_lv *origin = checkpoint_origin(&g->vg, lv);
     c->group = g;
-    c->time_s = tag_time(lvm_lv_tag(lv, TAG_TIME));
+    c->time_s = tag_time(lvm_lv_tag(lv, CHECKPOINT_TAG_TIME));
     c->bytes += lv->extents * g->vg.extent_bytes;
-    if (!snap)
+    if (!lvm_lv_tag(lv, CHECKPOINT_TAG_OF))
         c->memory = lv;
-    else if (origin && c->n_disks < CONFIG_MAX_DISKS)
+    else if (c->n_disks < CONFIG_MAX_DISKS)
         c->snap[c->n_disks++] = lv;
     c->reverting |= origin && lvm_lv_tag(origin, CHECKPOINT_TAG_REVERT);
+    return true;
 }
 
+/* group NULL: it is not there, or a move has not ended with each of its parts. */
 static struct checkpoint checkpoint_in(struct lvm_group *g, const char *guest, const char *name)
 {
+    bool arriving = false;
     struct checkpoint c = { .group = NULL };
     snprintf(c.guest, sizeof(c.guest), "%s", guest);
     snprintf(c.name, sizeof(c.name), "%s", name);
     for (unsigned k = 0; !g->why_not[0] && k < g->vg.n_lvs; k++)
-        part_add(&c, g, &g->vg.lv[k]);
+        arriving |= part_add(&c, g, &g->vg.lv[k]) && lvm_lv_tag(&g->vg.lv[k], LVM_TAG_MOVE);
+    c.group = arriving ? NULL : c.group;
     return c;
 }
 
@@ -83,8 +92,8 @@ static bool is_before(const struct checkpoint *a, const struct checkpoint *b)
     return a->time_s != b->time_s ? a->time_s < b->time_s : strcmp(a->name, b->name) < 0;
 }
 
-/* Each part has the time, so one look at each volume is enough. */
-struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *after)
+/* The name and time of the first one behind `after`.  Each part has the time, so one look at each volume is enough. */
+static struct checkpoint first_behind(const char *guest, const struct checkpoint *after)
 {
     struct checkpoint best = { .group = NULL }, c;
     for (unsigned i = 0; i < LVM_VGS_MAX && lvm_group_at(i); i++) {
@@ -93,12 +102,22 @@ struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *af
             if (!tag_read(lv, CHECKPOINT_TAG, &c) || strcmp(c.guest, guest) != 0)
                 continue;
             c.group = g;
-            c.time_s = tag_time(lvm_lv_tag(lv, TAG_TIME));
+            c.time_s = tag_time(lvm_lv_tag(lv, CHECKPOINT_TAG_TIME));
             if ((!after->group || is_before(after, &c)) && (!best.group || is_before(&c, &best)))
                 best = c;
         }
     }
-    c = best.group ? checkpoint_in(best.group, best.guest, best.name) : best;
+    return best;
+}
+
+struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *after)
+{
+    struct checkpoint best, c;
+    do {
+        best = first_behind(guest, after);
+        c = best.group ? checkpoint_in(best.group, best.guest, best.name) : best;
+        after = &best;
+    } while (best.group && !c.group);
     c.time_s = best.time_s; /* so that a list goes on behind it, whatever the other parts say */
     return c;
 }
@@ -231,7 +250,7 @@ static enum hv_err part_tag(const struct checkpoint_make *m, struct lvm_change *
     snprintf(text, sizeof(text), "%lu", m->time_s);
     enum hv_err e = lvm_change_tag(c, lv, CHECKPOINT_TAG, m->tag, why);
     if (!e)
-        e = lvm_change_tag(c, lv, TAG_TIME, text, why);
+        e = lvm_change_tag(c, lv, CHECKPOINT_TAG_TIME, text, why);
     return e || !of ? e : lvm_change_tag(c, lv, CHECKPOINT_TAG_OF, of, why);
 }
 

@@ -7,13 +7,16 @@
  *   godwit.checkpoint=GUEST:NAME   a part of it: the snapshot of a guest's volume, or its memory (saved.h).  Of a guest
  *                                  that was stopped there is no memory
  *   godwit.time=SECONDS            on each part: since 1970, by the host's clock
- *   godwit.of=VOLUME               on a snapshot: its origin's name then, by which the memory knows it
+ *   godwit.of=VOLUME               on a snapshot or copy: the name of the volume whose contents it has
  *   godwit.reverting=GUEST:NAME    on the origins: they are becoming what the snapshots are.  No guest may have them,
  *                                  and after a power cut that goes on
  *
  * All parts change in one commit of the group, so a power cut finds the one or the other.  A revert keeps the
  * checkpoint: it writes to the volumes as a guest would, so all other snapshots stay what they are.  It ends with
- * godwit.saved=GUEST on the memory: the guest is saved there, and its restore lets it go on. */
+ * godwit.saved=GUEST on the memory: the guest is saved there, and its restore lets it go on.
+ *
+ * A checkpoint that has moved to this host with its guest has copies in place of snapshots: volumes by themselves, with
+ * all of the contents.  A part that a move is making (LVM_TAG_MOVE) is no part yet. */
 #ifndef GODWIT_KERNEL_STORE_CHECKPOINT_H
 #define GODWIT_KERNEL_STORE_CHECKPOINT_H
 
@@ -35,8 +38,8 @@ struct checkpoint {
     char guest[CONFIG_NAME_LEN], name[CONFIG_NAME_LEN];
     const struct lvm_lv *memory; /* NULL: the guest was stopped */
     unsigned n_disks;
-    const struct lvm_lv *snap[CONFIG_MAX_DISKS];
-    uint64_t time_s, bytes; /* when it was made; what it takes in its group */
+    const struct lvm_lv *snap[CONFIG_MAX_DISKS]; /* snapshots or copies of the guest's volumes */
+    uint64_t time_s, bytes;                      /* when it was made; what it takes in its group */
     bool reverting;
 };
 /** The guest's next checkpoint on this host behind `after` (group NULL: of all), oldest first; group NULL: there are no
@@ -55,6 +58,8 @@ bool checkpoint_is_busy(const char *guest);
 /** The next checkpoint that is being reverted to, of whichever guest, in the order of their tags: the first one behind
  *  `after`, which becomes its tag; "": of all.  group NULL: none. */
 struct checkpoint checkpoint_interrupted(char after[CHECKPOINT_TAG_LEN]);
+/** The volume that a snapshot or copy has the contents of; NULL: it is gone. */
+const struct lvm_lv *checkpoint_origin(const struct lvm_vg *vg, const struct lvm_lv *part);
 /** Refuse what must not be done to a part of a checkpoint.  HV_E_REFUSED. */
 HV_MUST_CHECK static inline enum hv_err checkpoint_no_part(const struct lvm_lv *lv, struct why *why)
 {
@@ -103,5 +108,28 @@ HV_MUST_CHECK enum hv_err checkpoint_revert(const char *guest, const char *name,
                                             struct why *why);
 /** Part of the service loop.  True: there was progress. */
 bool checkpoint_step(void);
+
+/* ---- to another host: checkpoint_move.c ---- */
+
+#define CHECKPOINT_MOVE_MAX 32u /* parts that can move with a guest */
+#define CHECKPOINT_MEMORY   0xffu
+
+/* A part of a checkpoint as another host hears of it. */
+struct checkpoint_part {
+    char checkpoint[CONFIG_NAME_LEN];
+    unsigned disk;           /* of the guest: whose contents it has; CHECKPOINT_MEMORY: none */
+    uint64_t time_s, bytes;  /* when it was made; how much is copied */
+    uint64_t saved;          /* of memory: its length, in bytes */
+    struct lvm_group *group; /* where it is here, until the next turn; NULL: it is offered by another host */
+    const struct lvm_lv *lv;
+};
+/** Part i of all checkpoints of the guest c, in the order of checkpoint_next().  False: there are no more. */
+bool checkpoint_part_at(const struct vm_config *c, unsigned i, struct checkpoint_part *out);
+/** Can all checkpoints of the guest move with it?  HV_E_BUSY, HV_E_UNSUPP, HV_E_RANGE, with *why. */
+HV_MUST_CHECK enum hv_err checkpoint_may_move(const struct vm_config *c, bool runs, struct why *why);
+/** The tags of the guest's part at another host, as for volume_create_to_fill().  of: the volume of its disk; disks: of
+ *  memory, as in saved.h, or "". */
+void checkpoint_part_tags(const struct checkpoint_part *p, const char *guest, const char *of, const char *disks,
+                          char *tags, size_t len);
 
 #endif

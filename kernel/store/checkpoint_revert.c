@@ -7,7 +7,9 @@
  * LVM2's merge (snapshot_revert.c) would drop the snapshot, and works with the only one of a volume.  Here each chunk
  * in the snapshot's store is written to the origin as a guest writes: the origin's disk copies what is lost by that to
  * the other snapshots.  The store itself does not change by it, since it has all these chunks.  So the copy can be made
- * again from its begin: after a power cut it is (revert_resume()). */
+ * again from its begin: after a power cut it is (revert_resume()).
+ *
+ * A checkpoint that has moved here has a copy of each volume in place of a snapshot: all of it is written. */
 #include <stdio.h>
 #include <string.h>
 #include "kernel/host/clock.h"
@@ -36,6 +38,7 @@ struct copy {
     struct revert *of;
     bool busy;
     struct block_req b; /* from the store */
+    struct disk_req rd; /* from the copy of a volume */
     struct disk_req w;  /* to the origin */
     uint8_t *buf;
 };
@@ -47,8 +50,13 @@ struct revert {
     uint64_t since_us, done, total;       /* bytes */
     unsigned n, i;                        /* disks; the one in hand */
     struct snapshot *s[CONFIG_MAX_DISKS]; /* owned; read-only: the origin's disk has its own of the same store */
-    struct disk *disk;                    /* owned: the origin in hand */
-    uint32_t old, window;                 /* the next piece: of this chunk, from this byte */
+    struct revert_copy {                  /* where s[i] is NULL */
+        char part[LVM_UUID_LEN], origin[LVM_UUID_LEN];
+        uint64_t bytes;
+    } whole[CONFIG_MAX_DISKS];
+    struct disk *disk, *from; /* owned: the origin in hand, and its copy; from NULL: it is a snapshot */
+    uint64_t at;              /* the next piece of `from` */
+    uint32_t old, window;     /* the next piece of a snapshot: of this chunk, from this byte */
     bool flushing, flushed, failed;
     struct disk_req flush;
     struct saved_edit edit;
@@ -77,11 +85,29 @@ static void revert_over(struct revert *r, enum hv_err e, const char *text)
     r->phase = REVERT_END;
 }
 
-static const struct lvm_lv *revert_origin(const struct revert *r, unsigned i) { return snap_volume(&r->s[i]->origin); }
+static const char *origin_uuid(const struct revert *r, unsigned i)
+{
+    return r->s[i] ? r->s[i]->origin.uuid : r->whole[i].origin;
+}
+
+/* NULL: it was deleted, which is possible if it has no snapshot. */
+static const struct lvm_lv *revert_origin(const struct revert *r, unsigned i)
+{
+    return lvm_lv_by_uuid(&r->g->vg, origin_uuid(r, i));
+}
+
+/* Nothing keeps the volume that a copy is of from being changed. */
+static enum hv_err origin_check(const struct revert *r, unsigned i, struct why *why)
+{
+    const struct lvm_lv *origin = revert_origin(r, i);
+    return origin && (r->s[i] || lvm_lv_bytes(&r->g->vg, origin) == r->whole[i].bytes)
+               ? HV_OK
+               : REFUSE(HV_E_UNSUPP, "a volume of the guest was deleted or resized since the checkpoint");
+}
 
 static bool origin_in_use(const struct revert *r, unsigned i)
 {
-    const struct lvm_use *use = lvm_use_get(r->g, r->s[i]->origin.uuid);
+    const struct lvm_use *use = lvm_use_get(r->g, origin_uuid(r, i));
     return use->disks || use->clones;
 }
 
@@ -108,6 +134,8 @@ static enum hv_err mark_also(struct lvm_change *c, struct lvm_group *g, struct l
     enum hv_err e = unsave(r, c, &g->vg, why);
     for (unsigned i = 0; !e && i < r->n; i++) {
         const struct lvm_lv *origin = revert_origin(r, i);
+        if ((e = origin_check(r, i, why)))
+            return e;
         if (origin_in_use(r, i))
             return REFUSE(HV_E_UNSUPP, "%s/%s was opened meanwhile", g->vg.name, origin->name);
         e = lvm_change_tag(c, lvm_change_find(c, origin->name), CHECKPOINT_TAG_REVERT, tag, why);
@@ -122,7 +150,9 @@ static enum hv_err done_also(struct lvm_change *c, struct lvm_group *g, struct l
     (void)g, (void)none;
     enum hv_err e = p.group ? unsave(r, c, &g->vg, why) : HV_E_NOENT;
     for (unsigned i = 0; !e && i < r->n; i++)
-        e = lvm_change_tag(c, lvm_change_find(c, revert_origin(r, i)->name), CHECKPOINT_TAG_REVERT, NULL, why);
+        e = revert_origin(r, i)
+                ? lvm_change_tag(c, lvm_change_find(c, revert_origin(r, i)->name), CHECKPOINT_TAG_REVERT, NULL, why)
+                : HV_E_NOENT;
     if (!e && p.memory)
         e = lvm_change_tag(c, lvm_change_find(c, p.memory->name), "godwit.saved", r->guest, why);
     return e;
@@ -145,17 +175,24 @@ static const struct snapshot *store_known(const struct revert *r, unsigned i)
     return s->ready || s->why[0] || !live ? s : live;
 }
 
+/* What is to be written to the i-th origin. */
+static uint64_t revert_bytes(const struct revert *r, unsigned i)
+{
+    const struct snapshot *s = r->s[i] ? store_known(r, i) : NULL;
+    return s ? MIN(s->n_entries + s->entered, s->n_chunks) * (uint64_t)s->chunk : r->whole[i].bytes;
+}
+
 /* Extents that the other snapshots of the i-th origin may take when it is written to. */
 static uint64_t others_need(const struct revert *r, unsigned i)
 {
     const struct lvm_vg *vg = &r->g->vg;
     const struct lvm_lv *origin = revert_origin(r, i);
-    const struct snapshot *s = store_known(r, i);
-    uint64_t n = DIV_ROUND_UP(MIN(s->n_entries + s->entered, s->n_chunks) * s->chunk, vg->extent_bytes), need = 0;
-    uint32_t most = snapshot_extents_max(vg, r->s[i]->bytes, r->s[i]->chunk);
+    const struct snapshot *s = r->s[i];
+    uint64_t n = DIV_ROUND_UP(revert_bytes(r, i), vg->extent_bytes), need = 0;
+    uint32_t most = snapshot_extents_max(vg, s ? s->bytes : r->whole[i].bytes, s ? s->chunk : SNAP_CHUNK);
     for (const struct lvm_lv *lv = vg->lv; lv < vg->lv + vg->n_lvs; lv++) {
         const struct lvm_lv *cow = !strcmp(lv->snap.origin, origin->name) ? lvm_lv_find(vg, lv->snap.cow) : NULL;
-        if (cow && strcmp(cow->uuid, r->s[i]->cow.uuid) != 0 && cow->extents < most)
+        if (cow && (!s || strcmp(cow->uuid, s->cow.uuid) != 0) && cow->extents < most)
             need += MIN(n, most - cow->extents);
     }
     return need;
@@ -166,9 +203,12 @@ static enum hv_err stores_check(const struct revert *r, struct why *why)
 {
     uint64_t need = 0;
     for (unsigned i = 0; i < r->n; i++) {
-        const char *bad = store_known(r, i)->why;
+        const char *bad = r->s[i] ? store_known(r, i)->why : "";
         if (bad[0])
             return REFUSE(HV_E_INVAL, "%s", bad);
+        enum hv_err e = origin_check(r, i, why);
+        if (e)
+            return e;
         need += others_need(r, i);
     }
     if (need > lvm_extents_free(r->g))
@@ -189,7 +229,8 @@ static bool volumes_wait(struct revert *r)
     if (used)
         return false;
     for (unsigned i = 0; i < r->n; i++)
-        snapshot_read(r->s[i]);
+        if (r->s[i])
+            snapshot_read(r->s[i]);
     r->phase = REVERT_READ;
     return true;
 }
@@ -198,11 +239,11 @@ static bool stores_read(struct revert *r)
 {
     char text[200];
     for (unsigned i = 0; i < r->n; i++)
-        if (!r->s[i]->ready && !r->s[i]->why[0])
+        if (r->s[i] && !r->s[i]->ready && !r->s[i]->why[0])
             return false;
     enum hv_err e = stores_check(r, WHY(text));
     for (unsigned i = 0; i < r->n; i++)
-        r->total += (uint64_t)r->s[i]->n_entries * r->s[i]->chunk;
+        r->total += revert_bytes(r, i);
     if (e)
         revert_over(r, e, text);
     else
@@ -215,7 +256,7 @@ static bool stores_read(struct revert *r)
 static void chunk_end(struct copy *c, bool ok)
 {
     c->busy = false;
-    c->of->done += c->b.len;
+    c->of->done += c->w.len;
     c->of->failed |= !ok;
 }
 
@@ -230,9 +271,8 @@ static void chunk_written(struct disk_req *w, enum disk_status s)
     chunk_end(container_of(w, struct copy, w), s == DISK_OK);
 }
 
-static void chunk_read(struct block_req *b, bool ok)
+static void piece_read(struct copy *c, bool ok)
 {
-    struct copy *c = container_of(b, struct copy, b);
     struct revert *r = c->of;
     if (!ok || r->failed) {
         chunk_end(c, false);
@@ -241,6 +281,34 @@ static void chunk_read(struct block_req *b, bool ok)
     enum disk_status s = r->disk->ops->submit(r->disk, &c->w);
     if (s != DISK_PENDING)
         chunk_end(c, s == DISK_OK);
+}
+
+static void chunk_read(struct block_req *b, bool ok) { piece_read(container_of(b, struct copy, b), ok); }
+static void whole_piece_read(struct disk_req *rd, enum disk_status s)
+{
+    piece_read(container_of(rd, struct copy, rd), s == DISK_OK);
+}
+static void whole_piece_put(struct disk_req *rd, uint64_t off, const void *buf, size_t n)
+{
+    memcpy(container_of(rd, struct copy, rd)->buf + off, buf, n);
+}
+
+/* The same as chunk_begin(), of a copy. */
+static bool whole_piece_begin(struct revert *r, struct copy *c)
+{
+    uint32_t len = (uint32_t)MIN(r->whole[r->i].bytes - r->at, BLOCK_LEN_MAX);
+    if (!len)
+        return false;
+    c->busy = true;
+    c->w = (struct disk_req){ .op = DISK_WRITE, .offset = r->at, .len = len, .get = chunk_get, .done = chunk_written };
+    c->rd = (struct disk_req){
+        .op = DISK_READ, .offset = r->at, .len = len, .put = whole_piece_put, .done = whole_piece_read
+    };
+    r->at += len;
+    enum disk_status s = r->from->ops->submit(r->from, &c->rd);
+    if (s != DISK_PENDING)
+        whole_piece_read(&c->rd, s);
+    return true;
 }
 
 /* Begin the next piece.  False: there is none. */
@@ -287,19 +355,22 @@ static void origin_flushed(struct disk_req *w, enum disk_status s)
 static void origin_close(struct revert *r)
 {
     r->disk->ops->close(r->disk);
-    r->disk = NULL;
+    if (r->from)
+        r->from->ops->close(r->from);
+    r->disk = r->from = NULL;
     r->phase = REVERT_CLOSE;
 }
 
 static bool origin_copy(struct revert *r)
 {
-    bool moved = r->disk->ops->poll(r->disk), more = r->disk->known && !r->failed;
+    bool moved = r->disk->ops->poll(r->disk) | (r->from && r->from->ops->poll(r->from));
+    bool known = r->disk->known && (!r->from || r->from->known), more = known && !r->failed;
     for (struct copy *c = r->copy; more && c < r->copy + COPIES; c++)
         if (!c->busy)
-            more = chunk_begin(r, c);
+            more = r->from ? whole_piece_begin(r, c) : chunk_begin(r, c);
     if (r->watch.progress)
         r->watch.progress(r->watch.ctx, r->done, r->total);
-    if (!r->disk->known || !copies_idle(r))
+    if (!known || !copies_idle(r))
         return moved;
     if (r->failed || r->flushed) {
         origin_close(r);
@@ -314,13 +385,20 @@ static bool origin_copy(struct revert *r)
 
 static void origin_open(struct revert *r)
 {
-    const char *lv = revert_origin(r, r->i)->name;
-    char text[256];
-    enum hv_err e = lv_disk_open_own(r->g->vg.name, lv, &r->disk, WHY(text));
+    const struct lvm_lv *origin = revert_origin(r, r->i);
+    const struct lvm_lv *part = r->s[r->i] ? NULL : lvm_lv_by_uuid(&r->g->vg, r->whole[r->i].part);
+    char text[256] = "";
+    ASSERT(origin && (r->s[r->i] || part)); /* nobody deletes them now: see volume_get() */
+    enum hv_err e = lv_disk_open_own(r->g->vg.name, origin->name, &r->disk, WHY(text));
+    if (!e && part && (e = lv_disk_open_own(r->g->vg.name, part->name, &r->from, WHY(text)))) {
+        r->disk->ops->close(r->disk);
+        r->disk = NULL;
+    }
     if (e) {
         revert_over(r, e, text);
         return;
     }
+    r->at = 0;
     r->old = r->window = 0;
     r->failed = r->flushed = false;
     r->phase = REVERT_COPY;
@@ -329,7 +407,7 @@ static void origin_open(struct revert *r)
 /* The origin's disk is closed, once its last request is done. */
 static bool close_step(struct revert *r)
 {
-    if (lvm_use_get(r->g, r->s[r->i]->origin.uuid)->disks)
+    if (lvm_use_get(r->g, origin_uuid(r, r->i))->disks)
         return false;
     if (r->failed)
         revert_over(r, HV_E_IO, "the disk has failed while the volumes were being reverted: revert again");
@@ -386,7 +464,7 @@ static void revert_free(struct revert *r)
 static bool stores_idle(const struct revert *r)
 {
     for (unsigned i = 0; i < r->n; i++)
-        if (!snapshot_idle(r->s[i]))
+        if (r->s[i] && !snapshot_idle(r->s[i]))
             return false;
     return true;
 }
@@ -397,10 +475,16 @@ static enum hv_err stores_open(struct revert *r, const struct checkpoint *c, str
 {
     enum hv_err e = HV_OK;
     for (unsigned i = 0; !e && i < c->n_disks; i++) {
-        const struct lvm_lv *origin = lvm_lv_find(&c->group->vg, lvm_snap_of(&c->group->vg, c->snap[i])->snap.origin);
+        const struct lvm_lv *origin = checkpoint_origin(&c->group->vg, c->snap[i]);
         if (!origin || !origin->linear || !c->snap[i]->linear)
             return REFUSE(HV_E_UNSUPP, "%s/%s is no snapshot", c->group->vg.name, c->snap[i]->name);
-        e = snapshot_open(c->group, c->snap[i], true, &r->s[i], why);
+        if (lvm_snap_of(&c->group->vg, c->snap[i])) {
+            e = snapshot_open(c->group, c->snap[i], true, &r->s[i], why);
+        } else {
+            r->whole[i].bytes = lvm_lv_bytes(&c->group->vg, c->snap[i]);
+            memcpy(r->whole[i].part, c->snap[i]->uuid, LVM_UUID_LEN);
+            memcpy(r->whole[i].origin, origin->uuid, LVM_UUID_LEN);
+        }
         r->n += !e;
     }
     return e;

@@ -39,6 +39,8 @@ struct saved {
 };
 /** What is in that volume?  SAVED_NONE: no saved guest. */
 struct saved saved_of(struct lvm_group *g, const struct lvm_lv *lv);
+/** The value of godwit.bytes; 0: it has none, or one that is beyond its end. */
+uint64_t saved_length(const struct lvm_group *g, const struct lvm_lv *lv);
 /** Is, or was to be, a guest saved there, or a part of a checkpoint? */
 static inline bool saved_tagged(const struct lvm_lv *lv)
 {

@@ -13,6 +13,11 @@ static uint64_t saved_bytes(const char *text, uint64_t max)
     return text && !*text && n <= max ? n : 0;
 }
 
+uint64_t saved_length(const struct lvm_group *g, const struct lvm_lv *lv)
+{
+    return saved_bytes(lvm_lv_tag(lv, SAVED_TAG_BYTES), lvm_lv_bytes(&g->vg, lv));
+}
+
 struct saved saved_of(struct lvm_group *g, const struct lvm_lv *lv)
 {
     static const struct {
@@ -24,7 +29,7 @@ struct saved saved_of(struct lvm_group *g, const struct lvm_lv *lv)
         s.guest = lvm_lv_tag(lv, states[i].tag);
         s.state = s.guest ? states[i].state : SAVED_NONE;
     }
-    s.bytes = saved_bytes(lvm_lv_tag(lv, SAVED_TAG_BYTES), lvm_lv_bytes(&g->vg, lv));
+    s.bytes = saved_length(g, lv);
     s.disks = lvm_lv_tag(lv, SAVED_TAG_DISKS);
     if (s.state > SAVED_WRITING && (!s.bytes || !lv->usable))
         s.state = SAVED_NONE;

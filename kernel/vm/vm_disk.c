@@ -22,7 +22,6 @@
 #include "kernel/host/clock.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
-#include "kernel/store/checkpoint.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/store/registry.h"
 #include "kernel/vm/vm_manage.h"
@@ -102,12 +101,6 @@ const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t le
     }
     for (unsigned i = 0; i < vm->config.n_disks; i++) {
         const struct disk_config *d = &vm->config.disk[i];
-        if (d->kind == DISK_ON_LV && checkpoint_any(vm->config.name)) {
-            snprintf(text, len,
-                     "its checkpoints have snapshots of the volume %s/%s, and stay on this host: delete them first",
-                     d->lv.vg, d->lv.lv);
-            return text;
-        }
         if (d->kind != DISK_ON_LV || (along && !volume_is_read_only(&d->lv)))
             continue;
         if (along)

@@ -547,6 +547,65 @@ static bool nics_read(struct vm_offer *o, struct rd *r)
     return true;
 }
 
+/* The volumes of its checkpoints, in the order of checkpoint_part_at(): n u8, and n times: checkpoint text · disk u8,
+ * CHECKPOINT_MEMORY: none · made u64, seconds since 1970 · size u64 · length u64, of a disk 0.  A guest that is being
+ * saved stays where they are. */
+static unsigned checkpoints_needs(const struct vm *vm) { return !vm->saving && checkpoint_any(vm->config.name); }
+static void checkpoints_write(const struct vm *vm, struct wr *w)
+{
+    struct checkpoint_part p;
+    unsigned n = 0;
+    while (n < CHECKPOINT_MOVE_MAX && checkpoint_part_at(&vm->config, n, &p))
+        n++;
+    wr_u8(w, (uint8_t)n);
+    for (unsigned i = 0; i < n && checkpoint_part_at(&vm->config, i, &p); i++) {
+        offer_text_write(w, p.checkpoint);
+        wr_u8(w, (uint8_t)p.disk);
+        wr_u64(w, p.time_s);
+        wr_u64(w, p.bytes);
+        wr_u64(w, p.saved);
+    }
+}
+static bool checkpoint_part_read(struct checkpoint_part *p, struct rd *r)
+{
+    *p = (struct checkpoint_part){ .group = NULL };
+    if (!offer_text_read(r, p->checkpoint, sizeof(p->checkpoint)) || !offer_name_ok(p->checkpoint) ||
+        strlen(p->checkpoint) > CHECKPOINT_NAME_MAX)
+        return false;
+    p->disk = rd_u8(r);
+    p->time_s = rd_u64(r);
+    p->bytes = rd_u64(r);
+    if (!p->bytes || p->bytes % BLOCK_SECTOR_MAX || p->bytes > BIT64(46))
+        return false;
+    p->saved = rd_u64(r);
+    return p->disk == CHECKPOINT_MEMORY ? p->saved && p->saved <= p->bytes : !p->saved;
+}
+static bool checkpoints_read(struct vm_offer *o, struct rd *r)
+{
+    unsigned n = rd_u8(r);
+    if (!n || n > CHECKPOINT_MOVE_MAX)
+        return false;
+    for (unsigned i = 0; i < n; i++)
+        if (!checkpoint_part_read(&o->part[i], r))
+            return false;
+    o->n_parts = n;
+    return true;
+}
+/* Is each of a disk of the guest that is a volume, and no disk or memory twice in a checkpoint? */
+static bool checkpoints_fit(const struct vm_offer *o)
+{
+    for (unsigned i = 0; i < o->n_parts; i++) {
+        const struct checkpoint_part *p = &o->part[i];
+        if (p->disk != CHECKPOINT_MEMORY &&
+            (p->disk >= o->config.n_disks || o->config.disk[p->disk].kind != DISK_ON_LV))
+            return false;
+        for (unsigned k = 0; k < i; k++)
+            if (o->part[k].disk == p->disk && !strcmp(o->part[k].checkpoint, p->checkpoint))
+                return false;
+    }
+    return true;
+}
+
 /* No bytes: it is there or not.  A host that does not know this field would run the guest. */
 static unsigned stopped_needs(const struct vm *vm) { return !vm_is_built(vm); }
 static void stopped_write(const struct vm *vm, struct wr *w) { (void)vm, (void)w; }
@@ -686,6 +745,8 @@ static enum hv_err offer_fields_parse(struct rd *r, struct vm_offer *o, struct w
             return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", offer_field(OFFER_FIELD_ALONG)->name);
     if (o->saved.bytes && !o->stopped)
         return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", offer_field(OFFER_FIELD_SAVED)->name);
+    if (!checkpoints_fit(o))
+        return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", offer_field(OFFER_FIELD_CHECKPOINTS)->name);
     return r->bad ? REFUSE(HV_E_PROTO, "the offer is cut off or malformed") : HV_OK;
 }
 
@@ -890,9 +951,9 @@ bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
 unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
 {
     char text[200];
-    unsigned n = !o->stopped      ? offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx)
-                 : o->saved.bytes ? offer_check_vendor(o, add, ctx)
-                                  : 0;
+    unsigned n = !o->stopped                    ? offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx)
+                 : o->saved.bytes || o->n_parts ? offer_check_vendor(o, add, ctx)
+                                                : 0;
     uint64_t need = (o->stopped ? 0 : vm_memory_needed(&o->config, o->n_boot_pages)) + o->boot_bytes;
     if (!o->stopped && o->config.n_nics && o->mtu > net_mtu()) {
         snprintf(text, sizeof(text),

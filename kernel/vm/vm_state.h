@@ -19,6 +19,7 @@
 #include "kernel/core/disk.h"
 #include "kernel/lib/name_list.h"
 #include "kernel/lib/why.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/vm/vm_knows.h"
 
 #define VM_STATE_FORMAT     2
@@ -79,7 +80,8 @@ struct vm;
     X(PLACES,   0x010d, 1, "chosen places of disks", places) \
     X(BASES,    0x0112, 1, "clones of base volumes", bases) \
     X(WITH_BASE, 0x8113, 1, "bases may come along", with_base) \
-    X(SAVED,    0x010e, 1, "moves while saved", saved)
+    X(SAVED,    0x010e, 1, "moves while saved", saved) \
+    X(CHECKPOINTS, 0x010f, 1, "checkpoints", checkpoints)
 /* clang-format on */
 
 enum vms_section {
@@ -127,6 +129,8 @@ struct vm_offer {
         struct lv_config place; /* of that volume; any name will do */
         bool with_disks;        /* its volumes are those that it had when it was saved */
     } saved;
+    unsigned n_parts; /* of its checkpoints, which move along */
+    struct checkpoint_part part[CHECKPOINT_MOVE_MAX];
     bool paused;  /* an operator paused it: it does not run on arrival */
     bool stopped; /* it has no memory and no state; what is below of its processor, and a
                                               * disk's size 0, say nothing */

@@ -3,6 +3,7 @@
 #ifndef GODWIT_TESTS_FAKES_LVM_H
 #define GODWIT_TESTS_FAKES_LVM_H
 
+#include "kernel/store/checkpoint.h"
 #include "kernel/store/lvm.h"
 #include "kernel/store/saved.h"
 
@@ -10,6 +11,9 @@
 extern struct lvm_group fake_group;
 /** Of which each other volume is a clone; NULL: of none. */
 extern const struct lvm_lv *fake_base;
+/** Parts of checkpoints that any guest has. */
+extern unsigned fake_parts_n;
+extern struct checkpoint_part fake_parts[CHECKPOINT_MOVE_MAX];
 /** What saved_find() finds of any guest; all zero: none is saved. */
 extern struct saved fake_saved;
 

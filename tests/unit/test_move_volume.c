@@ -29,7 +29,10 @@ const struct lvm_lv *lvm_lv_by_uuid(const struct lvm_vg *vg, const char *uuid)
 {
     return vg->n_lvs && !strcmp(uuid, lv.uuid) ? &lv : NULL;
 }
-const char *lvm_lv_tag(const struct lvm_lv *v, const char *key) { return v && key ? "1" : NULL; }
+const char *lvm_lv_tag(const struct lvm_lv *v, const char *key)
+{
+    return v && strcmp(key, CHECKPOINT_TAG) != 0 ? "1" : NULL; /* it is of none */
+}
 bool move_record_in_doubt(const char *id) { return id == NULL; }
 void move_record_id(const struct mig_id *id, char out[33]) { snprintf(out, 33, "%032x", id->b[0]); }
 const char *vm_disk_owner(const char *vg, const char *name, const char *but) { return vg && name && but ? NULL : ""; }

@@ -3,7 +3,8 @@
  *   kernel/store/snapshot_grow.c kernel/store/snapshot_make.c kernel/store/snapshot_revert.c kernel/store/lvm_text.c
  *   kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c kernel/store/lvm_change.c
  *   kernel/store/lv_disk.c kernel/store/block_zero.c kernel/store/volume.c kernel/store/mirror.c
- *   kernel/store/saved_find.c
+ *   kernel/store/saved_find.c kernel/store/saved.c kernel/store/checkpoint.c kernel/store/checkpoint_move.c
+ *   kernel/store/checkpoint_revert.c kernel/config/config.c kernel/config/config_keys.c
  *   kernel/peers/leave_disks.c kernel/peers/peer_disk.c
  *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c
  *   tests/fakes/power_cut.c tests/fakes/registry.c tests/fakes/service.c */

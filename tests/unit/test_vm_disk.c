@@ -11,7 +11,6 @@
 #include <string.h>
 #include "kernel/dev/vdev_blk.h"
 #include "kernel/host/clock.h"
-#include "kernel/store/checkpoint.h"
 #include "kernel/store/lv_disk.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
@@ -102,15 +101,6 @@ enum hv_err lv_disk_check(const char *vg, const char *lv, struct why *why)
 {
     (void)vg, (void)why;
     return !strcmp(lv, "gone") ? HV_FAIL(HV_E_NOENT) : HV_OK;
-}
-
-static bool has_checkpoint;
-struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *after)
-{
-    static struct lvm_group group;
-    struct checkpoint c = { .group = has_checkpoint && !after->group ? &group : NULL, .name = "cp1" };
-    snprintf(c.guest, sizeof(c.guest), "%s", guest);
-    return c;
 }
 
 /* A server's, one in memory, a volume, a server's. */
@@ -233,9 +223,6 @@ static void test_a_volume_stays(void **state)
     (void)state;
     assert_non_null(vm_disk_stays(&vm, false, text, sizeof(text)));
     assert_null(vm_disk_stays(&vm, true, text, sizeof(text)));
-    has_checkpoint = true;
-    assert_non_null(strstr(vm_disk_stays(&vm, true, text, sizeof(text)), "its checkpoints have snapshots"));
-    has_checkpoint = false;
     assert_int_equal(vm_disk_check(&vm.config, WHY(why)), HV_OK);
     assert_null(vm_disk_stays(&vm, true, text, sizeof(text)));
     fake_group.vg.n_lvs = 1;

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* unit-sources: kernel/store/snapshot.c kernel/store/snapshot_disk.c kernel/store/snapshot_origin.c
+ *   kernel/store/snapshot_grow.c kernel/store/snapshot_make.c kernel/store/snapshot_revert.c kernel/store/lvm_text.c
+ *   kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c kernel/store/lvm_change.c
+ *   kernel/store/lv_disk.c kernel/store/block_zero.c kernel/store/volume.c kernel/store/mirror.c
+ *   kernel/store/saved_find.c kernel/store/saved.c kernel/store/checkpoint.c
+ *   kernel/store/checkpoint_move.c kernel/store/checkpoint_revert.c kernel/config/config.c kernel/config/config_keys.c
+ *   kernel/peers/leave_disks.c kernel/peers/arrive_disks.c kernel/peers/peer_disk.c
+ *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c
+ *   tests/fakes/power_cut.c tests/fakes/registry.c tests/fakes/service.c */
+/* unit-deps: bearssl */
+/* tests/unit/test_move_checkpoints.c - checkpoints that move along with a stopped guest, as test_move_volumes.c does
+ * with its volumes. */
+#include <cmocka.h>
+#include <stdlib.h>
+#include "kernel/peers/arrive_disks.h"
+#include "kernel/peers/leave_disks.h"
+#include "kernel/peers/move_record.h"
+#include "kernel/peers/move_volume.c" /* to begin again after a power cut */
+#include "kernel/store/lv_disk.h"
+#include "kernel/store/snapshot_disk.h"
+#include "kernel/store/snapshot_make.h"
+#include "kernel/vm/vm_disk.h"
+#include "kernel/vm/vm_manage.h"
+#include "tests/fakes/registry.h"
+#include "tests/unit/store_fixture.h"
+
+#define EXTENT (4 * MIB)
+
+static struct vm guest, arrived;
+static struct leave_disks *leave;
+static struct arrive_disks *arrive;
+static struct vm_offer offer;
+static struct { /* requests that are with the destination; disk data NULL: free */
+    uint8_t *data;
+    struct mig_disk_req r;
+} slots[MIG_DISK_WINDOW];
+static enum { NOTHING, MAKING, MADE, UNMADE } record;
+static const char *owner;  /* of every volume, beside the guest */
+static unsigned n_volumes; /* that move */
+static uint64_t n_bytes;   /* in these */
+
+struct vm *vm_find(const char *name) { return strcmp(name, "g") ? NULL : &guest; }
+const char *vm_disk_owner(const char *vg, const char *lv, const char *but)
+{
+    (void)vg, (void)lv;
+    return owner || but ? owner : "g"; /* g names them all */
+}
+bool vm_disk_hold(struct vm *vm, unsigned i) { return vm == NULL && i; }
+uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk) { return vm && i && disk; }
+void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving)
+{
+    (void)vm, (void)i, (void)moving;
+    fail(); /* there is nothing to mark in a stopped guest */
+}
+enum hv_err move_record_making(const char *g, const struct mig_id *id, const char *peer, struct move_write *w,
+                               struct why *out)
+{
+    (void)g, (void)id, (void)peer, (void)w, (void)out;
+    record = MAKING;
+    return HV_OK;
+}
+static bool registry_fails;
+bool move_write_done(const struct move_write *w, bool *failed) { return w && !(*failed = registry_fails); }
+void move_record_made(const struct mig_id *id) { record = id ? MADE : NOTHING; }
+void move_record_unmade(const char *g, const struct mig_id *id, const char *peer)
+{
+    record = g && id && peer ? UNMADE : NOTHING;
+}
+void move_record_id(const struct mig_id *id, char out[33]) { snprintf(out, 33, "%032x", id->b[0]); }
+static bool in_doubt;
+bool move_record_in_doubt(const char *id) { return id && in_doubt; }
+enum move_fate move_record_fate(const char *id) { return id ? MOVE_FATE_NONE : MOVE_FATE_ENDED; }
+static const char *group = "vg0"; /* of the registry */
+const char *registry_group(void) { return group; }
+
+static void turn(void)
+{
+    now_us += 1000;
+    (void)volume_step();
+    (void)move_volume_step();
+    (void)lvm_step();
+    (void)blockdev_step();
+    (void)leave_disks_step();
+    (void)checkpoint_step();
+    snapshot_disk_step();
+    snapshot_make_step();
+    lv_disk_step();
+}
+
+static void created(void *ctx, enum hv_err e, const char *text)
+{
+    (void)text;
+    assert_int_equal(e, HV_OK);
+    *(bool *)ctx = true;
+}
+static void progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
+
+static void volume_do(const char *delete, const char *create)
+{
+    bool done = false;
+    struct store_watch w = { progress, created, &done };
+    struct lvm_group *g = lvm_group_find("vg0");
+    assert_int_equal(delete ? volume_delete(g, delete, &w, WHY(why)) : volume_create(g, create, EXTENT, &w, WHY(why)),
+                     HV_OK);
+    while (!done)
+        turn();
+}
+
+static uint8_t *bytes_of(const char *name) { return (uint8_t *)(uintptr_t)volume_bytes(name); }
+
+static int set_up(void **state)
+{
+    (void)state;
+    power_disks_remove();
+    groups_forget();
+    fake_registry_reset();
+    disk_add();
+    volume_do("web", NULL);
+    volume_do(NULL, "root");
+    volume_do(NULL, "data");
+    for (unsigned i = 0; i < 20; i++)
+        memset(bytes_of("root") + (size_t)rand() % 64 * 65536, rand(), 65536);
+    memset(bytes_of("data") + EXTENT - 4096, 0x5a, 4096);
+    owner = NULL;
+    record = NOTHING;
+    guest = (struct vm){ .config = { .name = "g", .n_disks = 3 } };
+    const char *names[] = { "root", "", "data" };
+    for (unsigned i = 0; i < 3; i++) {
+        guest.config.disk[i].kind = names[i][0] ? DISK_ON_LV : DISK_IN_RAM;
+        snprintf(guest.config.disk[i].lv.vg, CONFIG_LV_NAME_LEN, "vg0");
+        snprintf(guest.config.disk[i].lv.lv, CONFIG_LV_NAME_LEN, "%s", names[i]);
+        offer.disk[i] = (struct disk_info){ .bytes = EXTENT, .block = 512 };
+    }
+    n_volumes = 2;
+    n_bytes = 2 * EXTENT;
+    offer.n_parts = 0;
+    offer.config = guest.config;
+    offer.stopped = true;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2000; i++)
+        turn();
+    power_disks_remove();
+    groups_forget();
+    return 0;
+}
+
+static void admit(void)
+{
+    struct disk *disks[CONFIG_MAX_DISKS] = { NULL };
+    struct mig_id id = { { 7 } };
+    enum hv_err e = HV_E_AGAIN;
+    assert_int_equal(arrive_disks_begin(&offer, &id, "b", &arrive, WHY(why)), HV_OK);
+    for (unsigned i = 0; i < 20000 && e == HV_E_AGAIN; i++, turn())
+        e = arrive_disks_make(arrive, disks, WHY(why));
+    assert_int_equal(e, HV_OK);
+    assert_null(disks[0]); /* a stopped guest has no disks open */
+    assert_int_equal(arrive_disks_count(arrive), n_volumes);
+    assert_int_equal(record, MAKING);
+    arrived = (struct vm){ .config = offer.config };
+    arrive_disks_name(arrive, &arrived.config);
+}
+
+/* What the engine does in one turn. */
+static void carry(void)
+{
+    for (unsigned i = 0; i < MIG_DISK_WINDOW; i++) {
+        uint8_t *data = slots[i].data ? NULL : malloc(MIG_DISK_DATA_MAX);
+        if (data && leave_disks_next(leave, &slots[i].r, data)) {
+            slots[i].data = data;
+            assert_int_equal(arrive_disk_write(arrive, &arrived, i, &slots[i].r, data), HV_OK);
+        } else {
+            free(data);
+        }
+        enum hv_err e = slots[i].data ? arrive_disk_written(arrive, i, WHY(why)) : HV_E_AGAIN;
+        assert_true(e == HV_OK || e == HV_E_AGAIN);
+        if (e)
+            continue;
+        leave_disks_done(leave, slots[i].r.disk, slots[i].r.tag);
+        free(slots[i].data);
+        slots[i].data = NULL;
+    }
+}
+
+static void slots_forget(void)
+{
+    for (unsigned i = 0; i < MIG_DISK_WINDOW; i++) {
+        free(slots[i].data);
+        slots[i].data = NULL;
+    }
+}
+
+/* Copy until all is equal, or for so many turns. */
+static void copy_begin(void)
+{
+    assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
+    assert_int_equal(leave_disks_count(leave), n_volumes);
+}
+static void copy_go(unsigned turns)
+{
+    struct mig_disk_progress p;
+    bool ready = false;
+    for (unsigned i = 0; !ready && i < turns; i++, turn()) {
+        ready = leave_disks_ready(leave, &p);
+        assert_null(leave_disks_trouble(leave));
+        carry();
+    }
+    if (turns < 10000)
+        return;
+    assert_true(ready && leave_disks_quiet(leave));
+    assert_true(p.done == p.total && p.total == n_bytes);
+}
+
+static char reasons[2000];
+static void reason_add(void *ctx, const char *text)
+{
+    (void)ctx;
+    snprintf(reasons + strlen(reasons), sizeof(reasons) - strlen(reasons), "%s\n", text);
+}
+static const char *reasons_now(void)
+{
+    reasons[0] = '\0';
+    arrive_disks_check(&offer, reason_add, NULL);
+    return reasons;
+}
+
+/* ---- checkpoints ---- */
+
+static uint8_t filler[4096];
+static bool filler_get(struct disk_req *r, uint64_t off, void *buf, size_t n)
+{
+    (void)r;
+    memcpy(buf, filler + off, n);
+    return true;
+}
+static enum disk_status filled;
+static void filler_done(struct disk_req *r, enum disk_status s)
+{
+    (void)r;
+    filled = s;
+}
+
+/* Write to a volume as a guest does, so that snapshots keep what was there. */
+static void disk_write(const char *name, uint64_t at, uint8_t byte)
+{
+    struct disk *d;
+    struct disk_req r = {
+        .op = DISK_WRITE, .offset = at, .len = sizeof(filler), .get = filler_get, .done = filler_done
+    };
+    memset(filler, byte, sizeof(filler));
+    assert_int_equal(lv_disk_open_own("vg0", name, &d, WHY(why)), HV_OK);
+    for (filled = DISK_PENDING; !d->known;)
+        (void)d->ops->poll(d), turn();
+    enum disk_status s = d->ops->submit(d, &r);
+    for (filled = s; filled == DISK_PENDING; turn())
+        (void)d->ops->poll(d);
+    assert_int_equal(filled, DISK_OK);
+    d->ops->close(d);
+    for (unsigned i = 0; i < 50; i++)
+        turn();
+}
+
+#define MEMORY_BYTES 70000u
+
+/* A checkpoint "one" of the guest: of its two volumes, and as if of its memory. */
+static void checkpoint_make(void)
+{
+    struct checkpoint_make m;
+    struct saved_edit edit = { .state = EDIT_NONE };
+    struct lvm_group *g = lvm_group_find("vg0");
+    char tags[200], disks[SAVED_DISKS_LEN];
+    bool done = false;
+    struct store_watch w = { progress, created, &done };
+    assert_int_equal(checkpoint_make_begin(&m, &guest.config, "one", g, 1234, WHY(why)), HV_OK);
+    while (checkpoint_make_ready(&m, WHY(why)) == HV_E_AGAIN)
+        turn();
+    saved_edit_begin(&edit, SAVED_ALSO, "vg0", "", "", 0);
+    edit.also = checkpoint_make_also;
+    edit.ctx = &m;
+    while (saved_edit_step(&edit, WHY(why)) == HV_E_AGAIN)
+        turn();
+    assert_int_equal(edit.err, HV_OK);
+    checkpoint_make_end(&m);
+    saved_disks_text(&guest.config, disks);
+    snprintf(tags, sizeof(tags), "godwit.checkpoint=g:one\ngodwit.time=1234\ngodwit.bytes=%u\ngodwit.disks=%s",
+             MEMORY_BYTES, disks);
+    assert_int_equal(volume_create_to_fill(g, "cp.g.one.mem", EXTENT, tags, &w, WHY(why)), HV_OK);
+    while (!done)
+        turn();
+    memset(bytes_of("cp.g.one.mem"), 0x77, MEMORY_BYTES);
+    memset(bytes_of("cp.g.one.mem") + EXTENT - 4096, 0x99, 4096); /* another's */
+}
+
+/* What vm_offer.c says of them. */
+static void checkpoints_offer(void)
+{
+    for (offer.n_parts = 0; checkpoint_part_at(&guest.config, offer.n_parts, &offer.part[offer.n_parts]);)
+        n_bytes += offer.part[offer.n_parts++].bytes;
+    n_volumes += offer.n_parts;
+}
+
+static void reverted(void *ctx, enum hv_err e, const char *text)
+{
+    if (e)
+        fail_msg("%s", text);
+    *(bool *)ctx = true;
+}
+
+static void revert(void)
+{
+    bool done = false;
+    assert_int_equal(checkpoint_revert("g", "one", &(struct store_watch){ progress, reverted, &done }, WHY(why)),
+                     HV_OK);
+    for (unsigned i = 0; !done; i++, turn())
+        assert_true(i < 100000);
+}
+
+/* A stopped guest moves with a checkpoint of its memory and volumes, and goes back to it where it came. */
+static void test_checkpoint(void **state)
+{
+    (void)state;
+    char root[SHA256_TEXT_LEN], is[SHA256_TEXT_LEN];
+    hash_of(volume_bytes("root"), EXTENT, root);
+    checkpoint_make();
+    disk_write("root", 65536, 0x11);
+    disk_write("data", 0, 0x12);
+    assert_int_equal(checkpoint_may_move(&guest.config, false, WHY(why)), HV_OK);
+    assert_int_equal(checkpoint_may_move(&guest.config, true, WHY(why)), HV_E_UNSUPP);
+    checkpoints_offer();
+    assert_int_equal(offer.n_parts, 3);
+    copy_begin();
+    admit();
+    assert_null(checkpoint_find("g", "one").group); /* both hosts share a store here, and one has half of it */
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_E_PROTO);
+    copy_go(200000);
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_OK);
+    arrive_disks_keep(arrive);
+    leave_disks_left(leave, false);
+    for (unsigned i = 0; i < 20000; i++)
+        turn();
+    assert_true(!volume("root") && !volume("data") && !volume("cp.g.one.vda") && !volume("cp.g.one.mem"));
+    struct checkpoint c = checkpoint_find("g", "one");
+    assert_true(c.group && c.memory && c.n_disks == 2 && c.time_s == 1234 && !c.reverting);
+    assert_string_equal(c.snap[0]->name, "cp.g.one.vda.2");
+    assert_string_equal(lvm_lv_tag(c.snap[0], CHECKPOINT_TAG_OF), "root.2");
+    assert_true(c.snap[0]->read_only && c.memory->read_only);
+    hash_of(volume_bytes("cp.g.one.vda.2"), EXTENT, is);
+    assert_string_equal(is, root);
+    const uint8_t *memory = volume_bytes(c.memory->name);
+    for (unsigned i = 0; i < MEMORY_BYTES; i++)
+        assert_int_equal(memory[i], 0x77);
+    assert_int_not_equal(memory[EXTENT - 1], 0x99);
+    assert_int_equal(volume_bytes("root.2")[65536], 0x11);
+    char disks[SAVED_DISKS_LEN];
+    saved_disks_text(&arrived.config, disks);
+    assert_string_equal(lvm_lv_tag(c.memory, SAVED_TAG_DISKS), disks);
+    assert_int_equal(checkpoint_may_move(&arrived.config, true, WHY(why)), HV_OK); /* it is no snapshot any more */
+    revert();
+    hash_of(volume_bytes("root.2"), EXTENT, is);
+    assert_string_equal(is, root);
+    assert_int_equal(volume_bytes("data.2")[0], 0);
+    assert_int_equal(saved_find("g").state, SAVED_WHOLE);
+}
+
+/* It fails after some turns: nothing of the checkpoint is lost, and nothing is left behind. */
+static void test_checkpoint_ends(void **state)
+{
+    for (unsigned turns = 1; turns < 1500; turns = turns * 3 + 1) {
+        (void)tear_down(state);
+        (void)set_up(state);
+        checkpoint_make();
+        checkpoints_offer();
+        copy_begin();
+        admit();
+        copy_go(turns);
+        leave_disks_undo(leave, "enough");
+        arrive_disks_drop(arrive);
+        slots_forget();
+        for (unsigned i = 0; i < 5000; i++)
+            turn();
+        assert_true(!volume("root.2") && !volume("cp.g.one.vda.2") && !volume("cp.g.one.mem.2"));
+        assert_int_equal(checkpoint_find("g", "one").n_disks, 2);
+        disk_write("root", 0, 0x13); /* nobody has it open */
+        revert();
+    }
+}
+
+static void test_checkpoint_refused(void **state)
+{
+    struct mig_disk_progress p;
+    struct lvm_group *g = lvm_group_find("vg0");
+    bool done = false;
+    (void)state;
+    checkpoint_make();
+    guest.config.n_disks = 1; /* its second volume is detached */
+    assert_int_equal(checkpoint_may_move(&guest.config, false, WHY(why)), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "its checkpoint one is of other volumes than its disks now"));
+    guest.config.n_disks = 3;
+    assert_int_equal(checkpoint_may_move(&guest.config, true, WHY(why)), HV_E_UNSUPP);
+    assert_non_null(strstr(why, "cannot be copied while the guest writes there"));
+    checkpoints_offer();
+    assert_string_equal(reasons_now(), "this host has a checkpoint one of g already: `vm checkpoint delete g one` at "
+                                       "its console\n");
+    snprintf(offer.part[0].checkpoint, CONFIG_NAME_LEN, "two");
+    offer.n_parts = 1;
+    snprintf(offer.config.disk[2].lv.vg, CONFIG_LV_NAME_LEN, "vg9");
+    offer.place_chosen[2] = true;
+    assert_non_null(strstr(reasons_now(), "so all its volumes must be in one store"));
+    offer.place_chosen[2] = false;
+    n_volumes = 5;
+    copy_begin();
+    power_disks[0].fails = true;
+    for (unsigned i = 0; i < 100 && !leave_disks_trouble(leave); i++, turn())
+        assert_false(leave_disks_ready(leave, &p));
+    assert_non_null(strstr(leave_disks_trouble(leave), "its checkpoint one cannot be copied: "));
+    power_disks[0].fails = false;
+    leave_disks_undo(leave, "it failed");
+    for (unsigned i = 0; i < 100; i++)
+        turn();
+    copy_begin();
+    assert_int_equal(checkpoint_delete("g", "one", &(struct store_watch){ progress, reverted, &done }, WHY(why)),
+                     HV_OK);
+    while (!done)
+        turn();
+    assert_false(leave_disks_ready(leave, &p));
+    assert_string_equal(leave_disks_trouble(leave), "its checkpoint one was deleted meanwhile");
+    leave_disks_undo(leave, "");
+    assert_true(g != NULL);
+}
+
+/* A volume of a copy can be changed, as a volume of a snapshot cannot: no revert then. */
+static void test_copy_does_not_fit(void **state)
+{
+    bool done = false;
+    (void)state;
+    struct store_watch w = { progress, created, &done };
+    const char *tags = "godwit.checkpoint=g:one\ngodwit.time=1\ngodwit.of=root";
+    assert_int_equal(volume_create_to_fill(lvm_group_find("vg0"), "cp.g.one.vda", EXTENT, tags, &w, WHY(why)), HV_OK);
+    while (!done)
+        turn();
+    done = false;
+    assert_int_equal(volume_resize(lvm_group_find("vg0"), "root", 2 * EXTENT, false, &w, WHY(why)), HV_OK);
+    while (!done)
+        turn();
+    assert_int_equal(checkpoint_revert("g", "one", &w, WHY(why)), HV_E_UNSUPP);
+    assert_string_equal(why, "a volume of the guest was deleted or resized since the checkpoint");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_checkpoint, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_checkpoint_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_checkpoint_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_copy_does_not_fit, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
