@@ -12,8 +12,8 @@
 #define LVM_TAG_MOVE "godwit.move"
 
 /* A volume in use.  disks: those that have it open, or whose last requests are not done.  clones: the same of its
- * snapshots and clones.  filled: it is whole, and LVM_TAG_MOVE is about to go.  left: the guest that is saved in it has
- * left this host, and it is about to be deleted.  None of these: this place is free */
+ * snapshots and clones.  filled: it is whole, and LVM_TAG_MOVE is about to go.  left: it is
+ * about to be deleted, its saved guest has left.  None of these: this place is free */
 struct lvm_use {
     char uuid[LVM_UUID_LEN];
     unsigned disks, clones;
