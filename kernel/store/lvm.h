@@ -11,9 +11,8 @@
 /* On a volume that a move fills, from its first moment on: for whose job.  It reads as what others left there. */
 #define LVM_TAG_MOVE "godwit.move"
 
-/* A volume in use.  disks: those that have it open, or whose last requests are not done.  clones: the same of its
- * snapshots and clones.  filled: it is whole, and LVM_TAG_MOVE is about to go.  left: it is
- * about to be deleted, its saved guest has left.  None of these: this place is free */
+/* A volume in use.  disks: those that have it open, or whose last requests are not done.  clones: of its snapshots and
+ * clones.  filled: whole, LVM_TAG_MOVE goes.  left: its saved guest has left, it goes.  None of these: a free place */
 struct lvm_use {
     char uuid[LVM_UUID_LEN];
     unsigned disks, clones;
