@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Stores, the longer checks: twenty power cuts under a write load, and a snapshot that grows.
+"""Stores, the longer checks: twenty power cuts under a write load, a snapshot that grows, and a checkpoint that moves.
 
 The power cuts: the host has a store on an NVMe disk, one on a SATA disk, and one on a virtio-blk disk.  They lose what
 was not flushed (volatile_disk.py).  Its guest writes to a volume and to a clone in each of them, all at once, each with
@@ -14,9 +14,10 @@ import time
 
 import lvm2
 from fixtures import Clients
-from host import Lan, RUNS
+from host import KERNEL, Lan, RUNS
+from test_home import Home
 from test_store import KINDS, StoreDisk
-from test_virtio import FILES, guest_vm
+from test_virtio import FILES, INITRD, guest_vm, sh
 from volatile_disk import VolatileDisk, blank
 
 CUTS, VOLUME_MIB = int(os.environ.get("CUTS", "20")), 16
@@ -141,3 +142,47 @@ def test_snapshot_grows(own):
         f"echo; echo '== {name}'\nsha256sum /dev/godwit/{name}\n" for name in ("monday", "web"))))
     assert [said[name][0].split()[0] for name in ("monday", "web")] == sums, (said, sums)
     link.close()
+
+
+def sum_of(g):
+    text = sh(g, "dd if=/dev/vda bs=64k count=16 iflag=direct 2>/dev/null | sha256sum")
+    return re.search(r"^[0-9a-f]{64}", text, re.M)[0]
+
+
+def back_to(home, host, first):
+    """The guest goes back to its checkpoint once all of it is released from the move: memory and disk are as then."""
+    deadline = time.monotonic() + 30
+    while "one" not in home.ctl("vm", "checkpoint", "list", "g", "-H", host)[0]:
+        assert time.monotonic() < deadline, home.hosts[host].log()
+        time.sleep(0.5)
+    home.ctl("vm", "checkpoint", "revert", "g", "one", "--sure", "-H", host)
+    with home.hosts[host].guest("g") as g:
+        g.ready()
+        assert sum_of(g) == first, "the disk is not what it was at the checkpoint"
+        assert "hello" in sh(g, "cat /tmp/note")
+
+
+def test_checkpoint_moves(own):
+    """Of a stopped guest, whose checkpoint is a snapshot; then of one that runs, whose checkpoint is a copy."""
+    home = Home(own)
+    for host in "ab":
+        home.ctl("store", "create", host, "nvme0", "--yes")
+    home.ctl("file", "put", KERNEL, "linux", "-H", "a")
+    home.ctl("file", "put", INITRD, "initrd", "-H", "a")
+    home.ctl("volume", "create", "root", "8M", "-H", "a")
+    home.define("g", 11, "lv:godwit/root")
+    home.ctl("vm", "start", "g", "-H", "a")
+    with home.hosts["a"].guest("g") as g:
+        g.ready()
+        sh(g, "dd if=/dev/urandom of=/dev/vda bs=64k count=4 conv=notrunc,fsync 2>/dev/null; echo hello >/tmp/note")
+        first = sum_of(g)
+        home.ctl("vm", "checkpoint", "create", "g", "one", "-H", "a")
+        sh(g, "dd if=/dev/urandom of=/dev/vda bs=64k count=16 conv=notrunc,fsync 2>/dev/null; rm /tmp/note")
+        assert sum_of(g) != first
+    said = home.ctl("vm", "migrate", "g", "--to", "b", "--with-disks", code=1)[1]
+    assert "cannot be copied while the guest writes there" in said, said
+    home.ctl("vm", "stop", "g", "-H", "a")
+    home.ctl("vm", "migrate", "g", "--to", "b")
+    back_to(home, "b", first)
+    home.ctl("vm", "migrate", "g", "--to", "a", "--with-disks")
+    back_to(home, "a", first)

@@ -433,6 +433,25 @@ static void test_checkpoint_refused(void **state)
     assert_true(g != NULL);
 }
 
+/* A guest without volumes: its checkpoint is of memory alone. */
+static void test_memory_alone(void **state)
+{
+    (void)state;
+    checkpoint_make();
+    guest.config.n_disks = offer.config.n_disks = n_volumes = 0;
+    checkpoints_offer();
+    offer.part[0] = offer.part[2]; /* of the three, that of memory */
+    assert_int_equal(offer.part[0].disk, CHECKPOINT_MEMORY);
+    offer.n_parts = n_volumes = 1;
+    admit();
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_E_PROTO);
+    assert_string_equal(why, "the source has not written 128 KiB of its checkpoint one");
+    arrive_disks_drop(arrive);
+    for (unsigned i = 0; i < 2000; i++)
+        turn();
+    assert_null(volume("cp.g.one.mem.2"));
+}
+
 /* A volume of a copy can be changed, as a volume of a snapshot cannot: no revert then. */
 static void test_copy_does_not_fit(void **state)
 {
@@ -457,6 +476,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_checkpoint, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_checkpoint_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_checkpoint_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_memory_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_copy_does_not_fit, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
