@@ -21,7 +21,7 @@
 #define DESC_INDIRECT      4u
 #define AVAIL_NO_INTERRUPT 1u
 #define RAM_HIGH           (4 * GIB)
-#define DESC_AHEAD         16u /* descriptors of an indirect table that are read together */
+#define DESC_AHEAD         64u /* descriptors of an indirect table that are read together */
 
 struct desc {
     uint64_t addr;
@@ -292,7 +292,7 @@ struct seg_walk {
 
 /* The next bytes, up to len, that lie in one page, and go behind them.  *a: where.  0: the segments are at their
  * end. */
-static uint64_t seg_walk_page(struct seg_walk *w, uint64_t len, uint64_t *a)
+static inline uint64_t seg_walk_page(struct seg_walk *w, uint64_t len, uint64_t *a)
 {
     for (; w->n && w->off >= w->seg->len; w->seg++, w->n--)
         w->off -= w->seg->len;

@@ -17,6 +17,8 @@
 #include <string.h>
 #include "kernel/lib/types.h"
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "as the numbers of this processor");
+
 /* A write cursor.  Invariant: len <= cap. */
 struct wr {
     uint8_t *p;       /* borrowed: the buffer */
@@ -71,20 +73,14 @@ static inline void rd_bytes(struct rd *r, void *dst, size_t n)
         memset(dst, 0, n);
 }
 /** Append the low n_bytes of v, the lowest first.  n_bytes: 1 to 8. */
-static inline void wr_uint(struct wr *w, uint64_t v, unsigned n_bytes)
-{
-    uint8_t b[8];
-    for (unsigned i = 0; i < n_bytes; i++)
-        b[i] = (uint8_t)(v >> (8 * i));
-    wr_bytes(w, b, n_bytes);
-}
+static inline void wr_uint(struct wr *w, uint64_t v, unsigned n_bytes) { wr_bytes(w, &v, n_bytes); }
 /** The next n_bytes (1 to 8) as a number, zero-extended. */
 static inline uint64_t rd_uint(struct rd *r, unsigned n_bytes)
 {
     const uint8_t *b = rd_ref(r, n_bytes);
     uint64_t v = 0;
-    for (unsigned i = 0; b && i < n_bytes; i++)
-        v |= (uint64_t)b[i] << (8 * i);
+    if (b)
+        memcpy(&v, b, n_bytes);
     return v;
 }
 /* The widths that records use.  A record's layout is the order of these calls, and the table in its header says so:
