@@ -176,6 +176,8 @@ def test_guests_live_here(own):
         time.sleep(0.5)
     want = {**{guest: [("a", "running")] for guest in WEB}, "mover": [("b", "running")]}
     home.wait_where(want)
+    saved = save(home, "web2")
+    del want["web2"]
     home.power_cut()
     home.boot()
     home.wait_where({**want, "sleeper": [("b", "running")]})    # by autostart, there
@@ -184,7 +186,7 @@ def test_guests_live_here(own):
         text = sh(g, "dd if=/dev/vda bs=1M count=4 iflag=direct 2>/dev/null | sha256sum")
         assert hashlib.sha256(data).hexdigest() in text, "the volume of a stopped guest is not what it was"
     assert all(vm["host"] == "b" for vm in home.json("vm", "list")["vms"] if vm["name"] == "mover")
-    for guest in WEB:
+    for guest in ("web1", "web3"):
         with home.hosts["a"].guest(guest) as g:
             g.ready()
             assert first_sum(g) == sums[guest], f"{guest} lost what it had flushed"
@@ -193,6 +195,36 @@ def test_guests_live_here(own):
     with open(exported, "rb") as f:
         assert hashlib.sha256(f.read(len(image))).hexdigest() == base, "the base volume is not the image any more"
     clone_moves(home, exported, sums["web3"])
+    saved_moves(home, "web2", sums["web2"], *saved)
+
+
+def clock_behind(g):
+    """Seconds by which the guest's clock is behind this machine's."""
+    return time.time() - int(re.search(r"^\d{9,}", sh(g, "date +%s"), re.M)[0])
+
+
+def save(home, guest):
+    """Save it at a, with a file in its memory.  Returns by how much its clock was behind, and since when."""
+    with home.hosts["a"].guest(guest) as g:
+        sh(g, "echo kept in memory >/tmp/note")
+        behind = clock_behind(g)
+    assert f"{guest} is saved" in home.ctl("vm", "save", guest, "-H", "a")[0]
+    return behind, time.time()
+
+
+def saved_moves(home, guest, want, behind, since):
+    """Both hosts were off since it was saved at a.  It moves to b as it is, and goes on there, once."""
+    assert "saved" in home.ctl("vm", "migrate", guest, "--to", "b")[1]
+    assert [vm["host"] for vm in home.json("vm", "list")["vms"] if vm["name"] == guest] == ["b"]
+    home.ctl("vm", "restore", guest, "-H", "b")
+    with home.hosts["b"].guest(guest) as g:
+        assert "kept in memory" in sh(g, "cat /tmp/note")
+        assert first_sum(g) == want, "the disk of a saved guest is not what it was"
+        now = clock_behind(g)
+    print(f"        saved for {time.time() - since:.0f} s, its clock was {behind:.0f} s behind, and is {now:.0f} s")
+    assert abs(now - behind) < 20, f"its clock was {behind} s behind, and is {now} s"
+    home.ctl("vm", "stop", guest, "-H", "b")
+    assert "add --again" in home.ctl("vm", "restore", guest, "-H", "b", code=1)[1]
 
 
 def clone_moves(home, image, want):
