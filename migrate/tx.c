@@ -493,8 +493,9 @@ struct mig_wait mig_tx_step(struct mig_tx *m, uint64_t now_us)
     m->st.percent = MAX(m->st.percent, tx_percent(m));
     if (tx_is_over(m))
         return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
+    uint64_t timeout = m->progress_us + tx_timeout_us(m->state);
     if (w.kind != MIG_WAIT_LINK)
-        w.until_us = w.kind == MIG_WAIT_MORE ? m->now : m->progress_us + tx_timeout_us(m->state);
+        w.until_us = w.kind == MIG_WAIT_MORE ? m->now : w.until_us ? MIN(w.until_us, timeout) : timeout;
     return w;
 }
 

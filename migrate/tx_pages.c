@@ -297,7 +297,7 @@ static void tx_round_rates(struct mig_tx *m, uint64_t us)
 static struct mig_policy_in tx_policy_in(const struct mig_tx *m)
 {
     return (struct mig_policy_in){
-        .round = m->st.round,
+        .round = m->st.round - m->n_put_off, /* they are no sign that memory does not converge */
         .stuck_us = m->best_us ? tx_now(m) - m->best_us : 0,
         .remaining_pages = m->st.remaining_pages,
         .remaining_bytes = m->st.remaining_bytes,
@@ -357,10 +357,12 @@ static struct mig_wait tx_round_decide(struct mig_tx *m)
         m->best_estimate_us = out.estimate_us;
         m->best_us = tx_now(m);
     }
+    m->stop_put_off = out.decision == MIG_STOP && tx_disks_behind(m);
+    m->n_put_off += m->stop_put_off;
     switch (out.decision) {
     case MIG_GIVE_UP: return tx_give_up(m, out.estimate_us);
     case MIG_STOP:
-        if (tx_disks_behind(m))
+        if (m->stop_put_off)
             break;
         tx_clock_ask(m);
         return tx_wait(MIG_WAIT_INPUT);
@@ -435,6 +437,8 @@ struct mig_wait tx_precopy(struct mig_tx *m)
 {
     if (m->sub == TX_WAIT_ACK)
         return tx_wait(MIG_WAIT_INPUT);
+    if (m->sub == TX_HARVEST && m->stop_put_off && m->now - m->peek_us < PEEK_US && tx_disks_behind(m))
+        return (struct mig_wait){ MIG_WAIT_INPUT, m->peek_us + PEEK_US };
     if (m->sub == TX_HARVEST)
         return m->rx_clock_asked ? tx_stop_begin(m) : tx_round_decide(m);
 

@@ -18,10 +18,10 @@
  * writes keeps it from its turn.  Writes from before MIRRORING still set bits when they end.  A piece that fails at
  * `from` sets the bit as well, because what is there now is not known.
  *
- * Silence.  If `to` answers nothing for MIRROR_SILENT_US, the guest no longer waits for it: back to COPYING.  Its
- * writes under way there are `late`: each is answered once `from` has it.  They end some day, or `to` fails; before
- * that the sides are not in sync, and nothing else is done to those bytes of `to`.  No copy begins during the
- * silence.
+ * Silence.  If `to` answers nothing, or not one write, for MIRROR_SILENT_US, the guest no longer waits for it: back to
+ * COPYING.  A slow `to` is given twice as long each time.  The guest's writes under way there are `late`: each is
+ * answered once `from` has it.  They end some day, or `to` fails; before that the sides are not in sync, and nothing
+ * else is done to those bytes of `to`.  No copy begins during the silence.
  *
  * DISCARD leaves data that is not defined.  In COPYING it is a write; later it is answered and not done, as it may be.
  *
@@ -40,13 +40,14 @@
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 
-#define REQS       64u /* the mirror's max_pending */
-#define PIECES     56u /* of the guest's writes */
-#define COPIES     8u  /* grains being copied */
-#define FEW        64u /* grains: so few are left that writes may wait for them */
-#define ROUNDS_MAX 5u  /* while the guest writes as fast as grains are copied */
-#define RATE_US    1000000u
-#define BURST_US   100000u /* with a rate: so much may be made up for */
+#define REQS            64u /* the mirror's max_pending */
+#define PIECES          56u /* of the guest's writes */
+#define COPIES          8u  /* grains being copied */
+#define FEW             64u /* grains: so few are left that writes may wait for them */
+#define ROUNDS_MAX      5u  /* while the guest writes as fast as grains are copied */
+#define PATIENCE_MAX_US 8000000u
+#define RATE_US         1000000u
+#define BURST_US        100000u /* with a rate: so much may be made up for */
 
 enum mirror_phase { OPENING, COPYING, MIRRORING, COMMITTED, FAILED };
 
@@ -95,7 +96,9 @@ struct mirror {
     unsigned n_late;          /* pieces with `late` */
     struct end flush;         /* of `to`, by the mirror itself */
     bool flushed;
-    bool silent;                /* `to` */
+    bool silent;                /* `to`, for patience_us */
+    uint64_t patience_us;       /* twice as long after each fallback: a slow `to` is no silent one */
+    uint64_t late_us;           /* since when there are late pieces */
     uint64_t to_done_us;        /* when `to` last answered */
     uint64_t next_us;           /* with a rate: no copy begins before */
     uint64_t rate_us, rate_was; /* the last sample of stats.copied */
@@ -672,6 +675,10 @@ static void mirror_opening_step(struct mirror *m)
 static void mirror_fall_back(struct mirror *m)
 {
     m->phase = COPYING;
+    m->flushed = false; /* FLUSH goes to `from` alone */
+    m->patience_us = MIN(2 * m->patience_us, PATIENCE_MAX_US);
+    if (!m->n_late)
+        m->late_us = clock_us();
     m->n_rounds = 0;
     m->cursor = 0;
     m->round_todo = m->n_todo;
@@ -682,13 +689,23 @@ static void mirror_fall_back(struct mirror *m)
     }
 }
 
+/* Does a request of the guest wait for `to` alone, while others are answered? */
+static bool one_waits(const struct mirror *m)
+{
+    for (const struct piece *p = m->piece; p < m->piece + PIECES; p++)
+        if (p->state != PIECE_FREE && p->q && !p->late && !end_busy(&p->from) && end_busy(&p->to) &&
+            clock_us() - p->q->since_us > m->patience_us)
+            return true;
+    return false;
+}
+
 static void silence_check(struct mirror *m)
 {
-    uint64_t us = m->n_pending[true] ? clock_us() - m->to_done_us : 0;
-    m->silent = us > MIRROR_SILENT_US;
-    if (m->silent && m->phase == MIRRORING)
+    uint64_t us = m->n_pending[true] ? clock_us() - m->to_done_us : 0, late = m->n_late ? clock_us() - m->late_us : 0;
+    m->silent = us > (m->phase == MIRRORING ? m->patience_us : MIRROR_SILENT_US);
+    if (m->phase == MIRRORING && (m->silent || one_waits(m)))
         mirror_fall_back(m);
-    if (us > MIRROR_STALL_US && m->phase == COPYING && m->stats.rounds)
+    if (is_copying(m) && ((us > MIRROR_STALL_US && m->stats.rounds) || late > MIRROR_STALL_US))
         mirror_fail(m, "%s has not answered for %u s%s%s", m->to->name, MIRROR_STALL_US / 1000000,
                     m->to->lost_us ? ": " : "", m->to->lost_us ? m->to->why : "");
 }
@@ -744,7 +761,6 @@ static bool mirror_poll(struct disk *d)
     bool moved = false;
     if (m->phase == OPENING)
         mirror_opening_step(m);
-    silence_check(m);
     if (m->phase == FAILED && m->to)
         to_drop(m);
     moved |= reqs_step(m);
@@ -757,6 +773,7 @@ static bool mirror_poll(struct disk *d)
     if (m->to)
         moved |= m->to->ops->poll(m->to);
     moved |= settle(m);
+    silence_check(m); /* behind the answers */
     rate_note(m);
     note_state(m);
     return moved;
@@ -817,7 +834,7 @@ enum hv_err mirror_open(struct disk *from, struct disk *to, const struct mirror_
     struct mirror *m = mem_alloc(sizeof(*m));
     if (!m)
         return REFUSE(HV_E_NOMEM, "no memory to copy the disk %s", from->name);
-    *m = (struct mirror){ .from = from, .to = to, .opts = *o, .rate_us = clock_us() };
+    *m = (struct mirror){ .from = from, .to = to, .opts = *o, .rate_us = clock_us(), .patience_us = MIRROR_SILENT_US };
     m->n_grains = (from->info.bytes + MIRROR_GRAIN - 1) / MIRROR_GRAIN;
     m->todo = mem_alloc(bitmap_bytes(m));
     m->touched = mem_alloc(bitmap_bytes(m));

@@ -495,6 +495,44 @@ static void test_a_late_write(void **state)
     end(true);
 }
 
+/* What the guest flushed during a silence, when nothing but that was left to do, is durable at `to` as well. */
+static void test_a_flush_in_a_silence(void **state)
+{
+    (void)state;
+    begin(0, false);
+    until_sync(0);
+    side[1].stalls = true;
+    us_per_turn = 10000;
+    assert_non_null(ask(DISK_WRITE, 0, BLOCK));
+    drain();
+    assert_non_null(ask(DISK_FLUSH, 0, 0));
+    drain();
+    side[1].stalls = false;
+    until_sync(0);
+    assert_memory_equal(side[1].stable, side[0].stable, BYTES);
+    end(true);
+}
+
+/* A `to` whose answers take a second, as a SATA disk's flush may, is waited for in the end. */
+static void test_a_slow_one(void **state)
+{
+    (void)state;
+    begin(0, false);
+    until_sync(0);
+    us_per_turn = 10000;
+    for (unsigned i = 0; i < 6; i++) {
+        assert_non_null(ask(DISK_WRITE, 0, BLOCK));
+        side[1].stalls = true;
+        for (unsigned k = 0; k < 100; k++)
+            turn();
+        assert_int_equal(n_busy() == 0, i < 1);
+        side[1].stalls = false;
+        drain();
+        until_sync(0);
+    }
+    end(true);
+}
+
 /* After any silences, of a busy guest too: once it has drained and flushed, and all is in sync, both are equal and
  * durable. */
 static void test_after_silences(void **state)
@@ -674,11 +712,23 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-        T(test_an_idle_guest),   T(test_zeroes_overwrite),  T(test_a_busy_guest),
-        T(test_a_hostile_guest), T(test_a_failing_side),    T(test_a_silence_is_not_the_guests),
-        T(test_a_late_write),    T(test_after_silences),    T(test_from_stalls),
-        T(test_committed),       T(test_what_does_not_fit), T(test_from_fails_a_write),
-        T(test_a_rate),          T(test_cancelled),         T(test_gone),
+        T(test_an_idle_guest),
+        T(test_zeroes_overwrite),
+        T(test_a_busy_guest),
+        T(test_a_hostile_guest),
+        T(test_a_failing_side),
+        T(test_a_silence_is_not_the_guests),
+        T(test_a_late_write),
+        T(test_a_flush_in_a_silence),
+        T(test_a_slow_one),
+        T(test_after_silences),
+        T(test_from_stalls),
+        T(test_committed),
+        T(test_what_does_not_fit),
+        T(test_from_fails_a_write),
+        T(test_a_rate),
+        T(test_cancelled),
+        T(test_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
