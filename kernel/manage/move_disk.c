@@ -37,6 +37,7 @@
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/mirror.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/registry_format.h"
 #include "kernel/store/saved.h"
 #include "kernel/store/volume.h"
 #include "kernel/vm/ram_image.h"
@@ -82,6 +83,7 @@ struct disk_move {
     bool creates, created;            /* the volume is made for this move; it is there */
     bool switched;                    /* the definition names the new place */
     bool busy;                        /* an action with a volume is under way */
+    bool told;                        /* OVER: all but the registry knows that it has ended */
     struct mirror *m;                 /* NULL: the guest does not have it */
     struct disk *from_disk, *to_disk; /* owned until the mirror has them; from_disk: cold */
     uint64_t mark;                    /* of the registry */
@@ -714,14 +716,12 @@ static void move_sum_up(const struct disk_move *d, char *text, size_t len)
     snprintf(text + n, len - (size_t)n, "%s", d->after);
 }
 
-static void move_over(struct disk_move *d)
+static void move_tell(struct disk_move *d)
 {
     struct vm *vm = vm_find(d->guest);
-    char text[800], why[200];
+    char text[800];
     if (vm && d->begun_us)
         vm_disk_moving_set(vm, d->disk, false);
-    if (d->begun_us && move_note(d, NULL, WHY(why)))
-        log_warn("job", "%s: that the move of its disk has ended is not noted: %s", d->guest, why);
     move_sum_up(d, text, sizeof(text));
     if (d->begun_us)
         events_add(EVENTS_DISK, d->guest, d->err ? "stays" : "moved", "%s", text);
@@ -732,7 +732,25 @@ static void move_over(struct disk_move *d)
     else
         log_info("store", "%s", text);
     storage_turn_end(&d->turn);
-    *d = (struct disk_move){ 0 };
+    d->job = NULL;
+}
+
+/* The entry goes before the place does: after a boot, it would delete a volume of that name.  A registry whose disk
+ * fails is asked again in each turn. */
+static bool move_over(struct disk_move *d)
+{
+    char why[200];
+    bool first = !d->told;
+    if (first)
+        move_tell(d);
+    d->told = true;
+    if (!d->begun_us || !move_note(d, NULL, WHY(why))) {
+        *d = (struct disk_move){ 0 };
+        return true;
+    }
+    if (first)
+        log_warn("job", "%s: that the move of its disk has ended is not noted yet: %s", d->guest, why);
+    return first;
 }
 
 /* Nobody but this file drives the mirror of a stopped guest's disk. */
@@ -763,12 +781,21 @@ static bool move_step(struct disk_move *d)
     case MOVE_LEAVING:
     case MOVE_RETURNING: return move_leaving(d);
     case MOVE_DELETING:  return move_delete(d);
-    case MOVE_OVER:      move_over(d); return true;
+    case MOVE_OVER:      return move_over(d);
     }
     return false;
 }
 
 /* ---- after a power cut ---- */
+
+/* Of GUEST.NUMBER; CONFIG_MAX_DISKS: it is no such name. */
+static unsigned entry_disk(const char *entry)
+{
+    const char *dot = strrchr(entry, '.');
+    char *end = NULL;
+    unsigned long n = dot && dot[1] >= '0' && dot[1] <= '9' ? strtoul(dot + 1, &end, 10) : CONFIG_MAX_DISKS;
+    return end && !*end && n < CONFIG_MAX_DISKS ? (unsigned)n : CONFIG_MAX_DISKS;
+}
 
 /* A move that ended with the host is taken up where its volume is deleted.  False: there is no place for it now. */
 static bool move_left_begin(const char *entry, const char *vg, const struct lvm_lv *lv)
@@ -782,7 +809,7 @@ static bool move_left_begin(const char *entry, const char *vg, const struct lvm_
     snprintf(d->to.lv.lv, sizeof(d->to.lv.lv), "%s", lv->name);
     snprintf(d->to_uuid, sizeof(d->to_uuid), "%s", lv->uuid);
     snprintf(d->guest, sizeof(d->guest), "%.*s", (int)(dot - name), name);
-    d->disk = (unsigned)strtoul(dot + 1, NULL, 10);
+    d->disk = entry_disk(entry);
     config_disk_place(&d->to, d->to_text, sizeof(d->to_text));
     move_fails(d, HV_E_CANCEL, "the move of vd%c of %s ended with this host", 'a' + d->disk, d->guest);
     move_to(d, MOVE_DELETING);
@@ -799,7 +826,8 @@ static bool move_left_look(const char *entry)
     snprintf(value, sizeof(value), "lv:%.*s", (int)(second - text), text);
     second += *second == '\n';
     snprintf(uuid, sizeof(uuid), "%.*s", (int)strcspn(second, "\n"), second);
-    struct lvm_group *g = strrchr(entry, '.') && config_disk_parse(value, &d) ? lvm_group_find(d.lv.vg) : NULL;
+    bool ok = entry_disk(entry) < CONFIG_MAX_DISKS && config_disk_parse(value, &d);
+    struct lvm_group *g = ok ? lvm_group_find(d.lv.vg) : NULL;
     if (!g) {
         log_warn("store", "%s: the move of a disk ended with this host; the volume's store is not here", value);
         return true;
@@ -815,7 +843,7 @@ static bool move_left_look(const char *entry)
 /* Entries of moves that this host does not carry out. */
 static bool moves_left_look(void)
 {
-    char entry[ENTRY_LEN + 64] = "", own[ENTRY_LEN];
+    char entry[REGISTRY_NAME_LEN] = "", own[ENTRY_LEN];
     for (const char *e; (e = registry_next("storage/", entry));) {
         bool ours = false;
         for (const struct disk_move *d = moves; d < moves + MOVES_MAX; d++)

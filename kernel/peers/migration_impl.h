@@ -65,7 +65,8 @@ extern const struct mig_src_ops outgoing_src_ops;
 struct incoming_feed {
     bool again;                  /* [in] whatever its disks have now */
     const char *guest;           /* [in] that is expected */
-    char disks[SAVED_DISKS_LEN]; /* [in] its volumes then, as in saved.h; "": not known, or none */
+    char disks[SAVED_DISKS_LEN]; /* [in] its volumes then, as in saved.h; "": none */
+    bool imported;               /* [in] an operator has imported it: its volumes then are not known */
     bool prepared;               /* by incoming: all is loaded, and COMMIT may be given */
     /** Put the next bytes of the stream into buf; 0: none now.  COMMIT, once `prepared`, when it is recorded that the
      *  guest runs here. */

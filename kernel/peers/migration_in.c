@@ -224,7 +224,7 @@ static enum hv_err saved_volume_check(const struct incoming_feed *f, const struc
         return REFUSE(HV_E_BUSY, "its disk %s/%s is a disk of the guest %s", c->vg, c->lv, owner);
     if (holder && strcmp(holder, f->guest) != 0)
         return REFUSE(HV_E_BUSY, "its disk %s/%s is one of %s, which is saved as well", c->vg, c->lv, holder);
-    return f->again || !f->disks[0] || saved_has_disk(f->disks, lv)
+    return f->again || f->imported || saved_has_disk(f->disks, lv) /* of "" too: what a peer sent names volumes here */
                ? HV_OK
                : REFUSE(HV_E_EXIST,
                         "its disk %s/%s is another volume than when it was saved, whose contents do not fit its "

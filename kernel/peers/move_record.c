@@ -10,10 +10,11 @@
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/registry_format.h"
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/vm_manage.h"
 
-#define ENTRY_NAME_LEN (sizeof("arrived/") + CONFIG_NAME_LEN)
+#define ENTRY_NAME_LEN REGISTRY_NAME_LEN /* also of what this host has not written: nothing is cut */
 #define ENTRY_TEXT_MAX (CONFIG_VM_TEXT_MAX + 4096u)
 #define ID_HEX         33
 #define VALUE_LEN      160

@@ -16,6 +16,7 @@
 #include "kernel/store/checkpoint.h"
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/registry.h"
+#include "kernel/store/registry_format.h"
 #include "kernel/store/saved.h"
 #include "kernel/vm/vm_disk.h"
 
@@ -133,7 +134,7 @@ static void errand_try(struct errand *e)
 /* ---- of guests that leave ---- */
 
 #define LEAVING      "leaving/"
-#define LEAVING_NAME (sizeof(LEAVING) + 32)
+#define LEAVING_NAME REGISTRY_NAME_LEN
 
 static const char *leaving_name(char out[LEAVING_NAME], const struct mig_id *id)
 {

@@ -222,6 +222,7 @@ static void restore_source_set(struct restore *r, const struct saved *s)
 {
     r->was = s->state;
     r->bytes = s->bytes;
+    r->feed.imported = s->state == SAVED_NONE;
     snprintf(r->feed.disks, sizeof(r->feed.disks), "%s", s->disks ? s->disks : "");
     snprintf(r->vg, sizeof(r->vg), "%s", s->group->vg.name);
     snprintf(r->lv, sizeof(r->lv), "%s", s->lv->name);

@@ -32,8 +32,9 @@ enum hv_err lvm_volume_find(const char *vg, const char *lv, struct lvm_group **g
 }
 struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid)
 {
+    static struct lvm_use unused;
     (void)g, (void)uuid;
-    abort();
+    return &unused;
 }
 bool lv_disk_freeze(const struct lvm_group *g, const char *uuid, const char *cow_uuid, bool freeze)
 {

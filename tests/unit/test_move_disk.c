@@ -288,6 +288,8 @@ static void test_leftovers(void **state)
     assert_int_equal(registry_put("storage/g8.1", "vg0/x1\n", 7, WHY(why)), HV_OK);
     assert_int_equal(registry_put("storage/g8.2", "else/x2\n", 8, WHY(why)), HV_OK);
     assert_int_equal(registry_put("storage/g8.3", "vg0/db\n", 7, WHY(why)), HV_OK);
+    assert_int_equal(registry_put("storage/g8.4000000000", "vg0/web\n", 8, WHY(why)), HV_OK); /* not ours */
+    assert_int_equal(registry_put("storage/g8.0x", "vg0/web\n", 8, WHY(why)), HV_OK);
     fake_registry_boot();
     turn();
     run();
