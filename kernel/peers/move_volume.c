@@ -50,7 +50,7 @@ void move_volume_delete(const char *group, const char *uuid)
 {
     struct lvm_group *g = lvm_group_find(group);
     const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, uuid) : NULL;
-    if (lv && lvm_lv_tag(lv, SAVED_TAG))
+    if (lv && (lvm_lv_tag(lv, SAVED_TAG) || lvm_lv_tag(lv, CHECKPOINT_TAG)))
         lvm_use_get(g, uuid)->left = true;
     errand_add(group, uuid, false);
 }
@@ -115,6 +115,8 @@ static void errand_try(struct errand *e)
         e->mark = registry_mark();
     if (!lv || (e->keep && !lvm_lv_tag(lv, LVM_TAG_MOVE))) {
         e->over = true;
+        if (g && !lv)
+            lvm_use_get(g, e->uuid)->filled = lvm_use_get(g, e->uuid)->left = false;
         return;
     }
     snprintf(e->name, sizeof(e->name), "%s", lv->name);

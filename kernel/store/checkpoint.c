@@ -47,12 +47,13 @@ const struct lvm_lv *checkpoint_origin(const struct lvm_vg *vg, const struct lvm
     return of ? lvm_lv_find(vg, of) : NULL;
 }
 
-/* Add lv if it is a part of c.  False: it is none. */
-static bool part_add(struct checkpoint *c, struct lvm_group *g, const struct lvm_lv *lv)
+/* Add lv if it is a part of c. */
+static void part_add(struct checkpoint *c, struct lvm_group *g, const struct lvm_lv *lv)
 {
     struct checkpoint of;
-    if (!tag_read(lv, CHECKPOINT_TAG, &of) || strcmp(of.guest, c->guest) != 0 || strcmp(of.name, c->name) != 0)
-        return false;
+    if (!tag_read(lv, CHECKPOINT_TAG, &of) || strcmp(of.guest, c->guest) != 0 || strcmp(of.name, c->name) != 0 ||
+        !checkpoint_counts(g, lv))
+        return;
     const struct lvm_lv *origin = checkpoint_origin(&g->vg, lv);
     c->group = g;
     c->time_s = tag_time(lvm_lv_tag(lv, CHECKPOINT_TAG_TIME));
@@ -62,19 +63,16 @@ static bool part_add(struct checkpoint *c, struct lvm_group *g, const struct lvm
     else if (c->n_disks < CONFIG_MAX_DISKS)
         c->snap[c->n_disks++] = lv;
     c->reverting |= origin && lvm_lv_tag(origin, CHECKPOINT_TAG_REVERT);
-    return true;
 }
 
-/* group NULL: it is not there, or a move has not ended with each of its parts. */
+/* group NULL: it is not there. */
 static struct checkpoint checkpoint_in(struct lvm_group *g, const char *guest, const char *name)
 {
-    bool arriving = false;
     struct checkpoint c = { .group = NULL };
     snprintf(c.guest, sizeof(c.guest), "%s", guest);
     snprintf(c.name, sizeof(c.name), "%s", name);
     for (unsigned k = 0; !g->why_not[0] && k < g->vg.n_lvs; k++)
-        arriving |= part_add(&c, g, &g->vg.lv[k]) && lvm_lv_tag(&g->vg.lv[k], LVM_TAG_MOVE);
-    c.group = arriving ? NULL : c.group;
+        part_add(&c, g, &g->vg.lv[k]);
     return c;
 }
 
@@ -103,7 +101,8 @@ static struct checkpoint first_behind(const char *guest, const struct checkpoint
                 continue;
             c.group = g;
             c.time_s = tag_time(lvm_lv_tag(lv, CHECKPOINT_TAG_TIME));
-            if ((!after->group || is_before(after, &c)) && (!best.group || is_before(&c, &best)))
+            if ((!after->group || is_before(after, &c)) && (!best.group || is_before(&c, &best)) &&
+                checkpoint_counts(g, lv))
                 best = c;
         }
     }
@@ -112,12 +111,8 @@ static struct checkpoint first_behind(const char *guest, const struct checkpoint
 
 struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *after)
 {
-    struct checkpoint best, c;
-    do {
-        best = first_behind(guest, after);
-        c = best.group ? checkpoint_in(best.group, best.guest, best.name) : best;
-        after = &best;
-    } while (best.group && !c.group);
+    struct checkpoint best = first_behind(guest, after);
+    struct checkpoint c = best.group ? checkpoint_in(best.group, best.guest, best.name) : best;
     c.time_s = best.time_s; /* so that a list goes on behind it, whatever the other parts say */
     return c;
 }
@@ -390,6 +385,8 @@ static bool deleting_step(struct deleting **at)
     *at = d->next;
     struct store_watch w = d->watch;
     snprintf(good, sizeof(good), "the checkpoint %s of %s is deleted", d->name, d->guest);
+    for (unsigned i = 0; !e && i < d->n; i++)
+        d->use[i]->filled = false;
     deleting_end(d);
     w.done(w.ctx, e, e ? text : good);
     return true;

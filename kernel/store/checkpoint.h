@@ -16,7 +16,8 @@
  * godwit.saved=GUEST on the memory: the guest is saved there, and its restore lets it go on.
  *
  * A checkpoint that has moved to this host with its guest has copies in place of snapshots: volumes by themselves, with
- * all of the contents.  A part that a move is making (LVM_TAG_MOVE) is no part yet. */
+ * all of the contents.  A volume that a move is filling, or did not, is no part yet; one that has left with its guest
+ * is none any more, while it is being deleted. */
 #ifndef GODWIT_KERNEL_STORE_CHECKPOINT_H
 #define GODWIT_KERNEL_STORE_CHECKPOINT_H
 
@@ -60,6 +61,12 @@ bool checkpoint_is_busy(const char *guest);
 struct checkpoint checkpoint_interrupted(char after[CHECKPOINT_TAG_LEN]);
 /** The volume that a snapshot or copy has the contents of; NULL: it is gone. */
 const struct lvm_lv *checkpoint_origin(const struct lvm_vg *vg, const struct lvm_lv *part);
+/** A volume with CHECKPOINT_TAG: is it a part by now, and still? */
+static inline bool checkpoint_counts(struct lvm_group *g, const struct lvm_lv *lv)
+{
+    const struct lvm_use *use = lvm_use_get(g, lv->uuid);
+    return !use->left && (!lvm_lv_tag(lv, LVM_TAG_MOVE) || use->filled);
+}
 /** Refuse what must not be done to a part of a checkpoint.  HV_E_REFUSED. */
 HV_MUST_CHECK static inline enum hv_err checkpoint_no_part(const struct lvm_lv *lv, struct why *why)
 {

@@ -74,7 +74,7 @@ static enum hv_err volume_get(struct lvm_group *g, const char *name, const struc
     if (!lv)
         return REFUSE(HV_E_NOENT, "the volume group %s has no volume named %s", g->vg.name, name);
     *out = lv;
-    return checkpoint_no_part(lv, why);
+    return checkpoint_counts(g, lv) ? checkpoint_no_part(lv, why) : HV_OK;
 }
 
 static bool use_is_free(const struct lvm_use *u) { return !u->disks && !u->clones && !u->open; }
@@ -329,7 +329,7 @@ static void committed(void *ctx, enum hv_err e, const char *text)
     snprintf(good, sizeof(good), "the volume %s/%s %s", op->group->vg.name, op->to[0] ? op->to : op->name,
              is[op->kind]);
     if (!e && op->kind == VOLUME_DELETE)
-        op->held->filled = false;
+        op->held->filled = op->held->left = false;
     op_over(op, e, e ? text : good);
 }
 

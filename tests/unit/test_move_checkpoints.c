@@ -70,7 +70,8 @@ void move_record_unmade(const char *g, const struct mig_id *id, const char *peer
 void move_record_id(const struct mig_id *id, char out[33]) { snprintf(out, 33, "%032x", id->b[0]); }
 static bool in_doubt;
 bool move_record_in_doubt(const char *id) { return id && in_doubt; }
-enum move_fate move_record_fate(const char *id) { return id ? MOVE_FATE_NONE : MOVE_FATE_ENDED; }
+static enum move_fate fate; /* of every job but x */
+enum move_fate move_record_fate(const char *id) { return strcmp(id, "x") ? fate : MOVE_FATE_NONE; }
 static const char *group = "vg0"; /* of the registry */
 const char *registry_group(void) { return group; }
 
@@ -124,6 +125,7 @@ static int set_up(void **state)
     memset(bytes_of("data") + EXTENT - 4096, 0x5a, 4096);
     owner = NULL;
     record = NOTHING;
+    fate = MOVE_FATE_NONE;
     guest = (struct vm){ .config = { .name = "g", .n_disks = 3 } };
     const char *names[] = { "root", "", "data" };
     for (unsigned i = 0; i < 3; i++) {
@@ -335,7 +337,7 @@ static void test_checkpoint(void **state)
     assert_int_equal(offer.n_parts, 3);
     copy_begin();
     admit();
-    assert_null(checkpoint_find("g", "one").group); /* both hosts share a store here, and one has half of it */
+    assert_int_equal(checkpoint_find("g", "one").n_disks, 2); /* both hosts share a store; the copies are none yet */
     assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_E_PROTO);
     copy_go(200000);
     assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_OK);
@@ -365,6 +367,110 @@ static void test_checkpoint(void **state)
     assert_string_equal(is, root);
     assert_int_equal(volume_bytes("data.2")[0], 0);
     assert_int_equal(saved_find("g").state, SAVED_WHOLE);
+}
+
+static void assert_no_uses(void)
+{
+    const struct lvm_group *g = lvm_group_find("vg0");
+    for (unsigned i = 0; i < LVM_LVS_MAX; i++)
+        assert_false(g->use[i].filled || g->use[i].left || g->use[i].disks);
+}
+
+/* All is copied, and no turn is over since.  What the source had goes. */
+static void moves(void)
+{
+    checkpoint_make();
+    checkpoints_offer();
+    copy_begin();
+    admit();
+    copy_go(200000);
+    arrive_disks_keep(arrive);
+}
+
+/* The copies are the checkpoint in the turn in which the guest is here, all of them, and those of the source are none
+ * in the turn in which it has left: it may move on, or back, and its checkpoint may be deleted. */
+static void test_at_once(void **state)
+{
+    bool done = false;
+    struct store_watch w = { progress, reverted, &done };
+    (void)state;
+    moves();
+    leave_disks_left(leave, false);
+    for (unsigned i = 0; i < 40; i++, turn()) {
+        struct checkpoint c = checkpoint_find("g", "one");
+        assert_true(checkpoint_any("g") && c.group && c.memory && c.n_disks == 2);
+        assert_string_equal(c.snap[0]->name, "cp.g.one.vda.2");
+        assert_int_equal(checkpoint_may_move(&arrived.config, true, WHY(why)), HV_OK);
+        if (!i)
+            assert_int_equal(volume_delete(c.group, "cp.g.one.vda.2", &w, WHY(why)), HV_E_REFUSED);
+    }
+    for (unsigned i = 0; i < 20000; i++)
+        turn();
+    assert_no_uses();
+    assert_int_equal(checkpoint_delete("g", "one", &w, WHY(why)), HV_OK);
+    while (!done)
+        turn();
+    assert_false(checkpoint_any("g"));
+}
+
+/* It is deleted while its volumes still have the tag of the move. */
+static void test_deleted_at_once(void **state)
+{
+    bool done = false;
+    (void)state;
+    moves();
+    leave_disks_left(leave, false);
+    assert_int_equal(checkpoint_delete("g", "one", &(struct store_watch){ progress, reverted, &done }, WHY(why)),
+                     HV_OK);
+    while (!done)
+        turn();
+    assert_false(checkpoint_any("g"));
+    for (unsigned i = 0; i < 20000; i++)
+        turn();
+    assert_true(!volume("cp.g.one.vda") && !volume("cp.g.one.vda.2") && !volume("cp.g.one.mem.2"));
+    assert_no_uses();
+}
+
+static void tagged(void *ctx, enum hv_err e, const char *text) { created(ctx, e, text); }
+
+/* A power cut while the tags go: all of the checkpoint is there again with the first look at the registry.  A volume of
+ * a move that failed is no part of it, and anybody may delete it. */
+static void test_boot(void **state)
+{
+    bool done = false;
+    struct store_watch w = { progress, created, &done };
+    struct lvm_change *change;
+    const char *tags = "godwit.move=x\ngodwit.checkpoint=g:one\ngodwit.time=9\ngodwit.of=root.2";
+    (void)state;
+    moves();
+    leave_disks_left(leave, false);
+    for (unsigned i = 0; i < 20000; i++)
+        turn();
+    struct lvm_group *g = lvm_group_find("vg0");
+    assert_int_equal(lvm_change_begin(g, &change, WHY(why)), HV_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        struct lvm_lv *lv = lvm_change_find(change, i ? "cp.g.one.mem.2" : "cp.g.one.vda.2");
+        assert_int_equal(lvm_change_tag(change, lv, LVM_TAG_MOVE, "1", WHY(why)), HV_OK);
+    }
+    lvm_change_commit(change, tagged, &done);
+    while (!done)
+        turn();
+    done = false;
+    assert_int_equal(volume_create_to_fill(g, "stale", EXTENT, tags, &w, WHY(why)), HV_OK);
+    while (!done)
+        turn();
+    groups_forget();
+    epoch = 0;
+    lvm_scan();
+    fate = MOVE_FATE_HERE;
+    (void)move_volume_step();
+    struct checkpoint c = checkpoint_find("g", "one");
+    assert_true(c.group && c.memory && c.n_disks == 2 && c.time_s == 1234);
+    done = false;
+    assert_int_equal(volume_delete(lvm_group_find("vg0"), "stale", &w, WHY(why)), HV_OK);
+    while (!done)
+        turn();
+    assert_int_equal(checkpoint_find("g", "one").n_disks, 2);
 }
 
 /* It fails after some turns: nothing of the checkpoint is lost, and nothing is left behind. */
@@ -474,6 +580,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_checkpoint, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_deleted_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_boot, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_checkpoint_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_checkpoint_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_memory_alone, set_up, tear_down),

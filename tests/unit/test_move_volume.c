@@ -123,9 +123,22 @@ static void test_gives_up(void **state)
     assert_true(!errands && group.vg.n_lvs);
 }
 
+/* Whoever deletes the volume first: its place among the uses is free again. */
+static void test_gone(void **state)
+{
+    (void)state;
+    begin(HV_OK, 0);
+    use.filled = true;
+    move_volume_keep("godwit", "u1");
+    assert_true(use.left);
+    group.vg.n_lvs = 0;
+    run(100000);
+    assert_true(!errands && !n_asked && !use.left && !use.filled);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_deleted), cmocka_unit_test(test_deleted_later),
-                                        cmocka_unit_test(test_gives_up) };
+                                        cmocka_unit_test(test_gives_up), cmocka_unit_test(test_gone) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
