@@ -104,7 +104,7 @@ uint64_t leave_disks_bytes(const struct vm *vm, bool with_base)
         n += less ? MIN(all, lv->extents * g->vg.extent_bytes) : all;
     }
     struct checkpoint_part part;
-    for (unsigned i = 0; checkpoint_part_at(&vm->config, i, &part); i++)
+    for (unsigned i = 0; i < CHECKPOINT_MOVE_MAX && checkpoint_part_at(&vm->config, i, &part); i++)
         n += part.bytes;
     return n;
 }
@@ -147,7 +147,7 @@ unsigned leave_disks_count(const struct leave_disks *d) { return d ? d->n : 0; }
 void leave_disks_peer_has(struct leave_disks *d, uint64_t parts)
 {
     for (unsigned i = 0; d && i < d->n; i++)
-        d->d[i].has_base = parts & PEER_HAS_BASE(d->d[i].index);
+        d->d[i].has_base = !d->d[i].part && d->d[i].index < CONFIG_MAX_DISKS && (parts & PEER_HAS_BASE(d->d[i].index));
 }
 
 static void leave_disk_gone(void *ctx) { ((struct leave_disk *)ctx)->m = NULL; }

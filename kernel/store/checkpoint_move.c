@@ -62,7 +62,7 @@ enum hv_err checkpoint_may_move(const struct vm_config *c, bool runs, struct why
     saved_disks_text(c, text);
     if (checkpoint_is_busy(c->name))
         return REFUSE(HV_E_BUSY, "a checkpoint of %s is being deleted or reverted to: wait for that", c->name);
-    for (; checkpoint_part_at(c, i, &p); i++) {
+    for (; i <= CHECKPOINT_MOVE_MAX && checkpoint_part_at(c, i, &p); i++) {
         const char *disks = lvm_lv_tag(p.lv, SAVED_TAG_DISKS);
         if (p.disk == CHECKPOINT_MEMORY ? strcmp(disks ? disks : "", text) != 0 : p.disk >= c->n_disks)
             return REFUSE(HV_E_UNSUPP,
@@ -77,7 +77,7 @@ enum hv_err checkpoint_may_move(const struct vm_config *c, bool runs, struct why
     }
     return i <= CHECKPOINT_MOVE_MAX
                ? HV_OK
-               : REFUSE(HV_E_RANGE, "its checkpoints are %u volumes, and %u at most move along: delete some", i,
+               : REFUSE(HV_E_RANGE, "its checkpoints are more than %u volumes, and no more move along: delete some",
                         CHECKPOINT_MOVE_MAX);
 }
 

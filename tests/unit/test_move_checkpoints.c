@@ -539,6 +539,24 @@ static void test_checkpoint_refused(void **state)
     assert_true(g != NULL);
 }
 
+/* More volumes than can move. */
+static void test_too_many(void **state)
+{
+    struct lvm_vg *vg = &lvm_group_find("vg0")->vg;
+    unsigned n_lvs = vg->n_lvs;
+    (void)state;
+    for (unsigned i = 0; i < CHECKPOINT_MOVE_MAX + 4; i++) {
+        assert_int_equal(checkpoint_may_move(&guest.config, true, WHY(why)),
+                         i > CHECKPOINT_MOVE_MAX ? HV_E_RANGE : HV_OK);
+        struct lvm_lv *lv = &vg->lv[vg->n_lvs++];
+        *lv = (struct lvm_lv){ .name = "copy", .linear = true };
+        size_t n = (size_t)snprintf(lv->tags, sizeof(lv->tags), "godwit.checkpoint=g:c%u", i) + 1;
+        snprintf(lv->tags + n, sizeof(lv->tags) - n, "godwit.of=root");
+    }
+    assert_string_equal(why, "its checkpoints are more than 32 volumes, and no more move along: delete some");
+    vg->n_lvs = n_lvs;
+}
+
 /* A guest without volumes: its checkpoint is of memory alone. */
 static void test_memory_alone(void **state)
 {
@@ -585,6 +603,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_boot, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_checkpoint_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_checkpoint_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_too_many, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_memory_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_copy_does_not_fit, set_up, tear_down),
     };
