@@ -388,9 +388,13 @@ static void origin_open(struct revert *r)
     const struct lvm_lv *origin = revert_origin(r, r->i);
     const struct lvm_lv *part = r->s[r->i] ? NULL : lvm_lv_by_uuid(&r->g->vg, r->whole[r->i].part);
     char text[256] = "";
-    ASSERT(origin && (r->s[r->i] || part)); /* nobody deletes them now: see volume_get() */
-    enum hv_err e = lv_disk_open_own(r->g->vg.name, origin->name, &r->disk, WHY(text));
-    if (!e && part && (e = lv_disk_open_own(r->g->vg.name, part->name, &r->from, WHY(text)))) {
+    struct why *why = WHY(text);
+    enum hv_err e = origin_check(r, r->i, why); /* it may be another one than when this began */
+    if (!e && !r->s[r->i] && !part)
+        e = REFUSE(HV_E_UNSUPP, "a part of the checkpoint was deleted meanwhile");
+    if (!e)
+        e = lv_disk_open_own(r->g->vg.name, origin->name, &r->disk, why);
+    if (!e && part && (e = lv_disk_open_own(r->g->vg.name, part->name, &r->from, why))) {
         r->disk->ops->close(r->disk);
         r->disk = NULL;
     }
@@ -471,6 +475,13 @@ static bool stores_idle(const struct revert *r)
 
 /* ---- beginning ---- */
 
+/* Nobody deletes, renames or resizes the volumes meanwhile: see volume_get(). */
+static void origins_keep(const struct revert *r, bool keep)
+{
+    for (unsigned i = 0; i < r->n; i++)
+        lvm_use_get(r->g, origin_uuid(r, i))->reverts += keep ? 1 : -1u;
+}
+
 static enum hv_err stores_open(struct revert *r, const struct checkpoint *c, struct why *why)
 {
     enum hv_err e = HV_OK;
@@ -518,6 +529,7 @@ enum hv_err checkpoint_revert(const char *guest, const char *name, const struct 
         revert_free(r);
         return e;
     }
+    origins_keep(r, true);
     r->next = reverts;
     reverts = r;
     return HV_OK;
@@ -564,6 +576,7 @@ bool checkpoint_revert_step(void)
         enum hv_err e = r->err;
         char text[sizeof(r->text)];
         snprintf(text, sizeof(text), "%s", r->text);
+        origins_keep(r, false);
         revert_free(r);
         w.done(w.ctx, e, text);
     }

@@ -262,7 +262,7 @@ struct lvm_use *lvm_use_get(struct lvm_group *g, const char *uuid)
 {
     struct lvm_use *found = NULL;
     for (struct lvm_use *u = g->use; u < g->use + LVM_LVS_MAX; u++) {
-        bool used = u->disks || u->clones || u->filled || u->left;
+        bool used = u->disks || u->clones || u->reverts || u->filled || u->left;
         if (used && !strcmp(u->uuid, uuid))
             return u;
         if (!used && !found)

@@ -74,10 +74,12 @@ static enum hv_err volume_get(struct lvm_group *g, const char *name, const struc
     if (!lv)
         return REFUSE(HV_E_NOENT, "the volume group %s has no volume named %s", g->vg.name, name);
     *out = lv;
+    if (lvm_use_get(g, lv->uuid)->reverts) /* the tag alone does not count: a revert that has failed keeps nobody */
+        return REFUSE(HV_E_BUSY, "%s/%s is being reverted to a checkpoint: wait for that", g->vg.name, name);
     return checkpoint_counts(g, lv) ? checkpoint_no_part(lv, why) : HV_OK;
 }
 
-static bool use_is_free(const struct lvm_use *u) { return !u->disks && !u->clones && !u->open; }
+static bool use_is_free(const struct lvm_use *u) { return !u->disks && !u->clones && !u->reverts && !u->open; }
 
 static enum hv_err volume_hold(struct volume_op *op, const struct lvm_lv *lv, struct why *why)
 {

@@ -817,6 +817,67 @@ static void test_two_interrupted(void **s)
     assert_true(volume_is(10));
 }
 
+/* A checkpoint "one" that has moved here: copies in place of snapshots, which keep nothing. */
+static void copy_make(const char *name, const char *of)
+{
+    char tags[100];
+    snprintf(tags, sizeof(tags), "godwit.checkpoint=g1:one\ngodwit.time=1\ngodwit.of=%s", of);
+    good(ended(volume_create_to_fill(lvm_group_find("vg0"), name, 2 * MIB, tags, &watch, WHY(why))));
+}
+
+static void volume_vanishes(const char *name)
+{
+    struct lvm_change *c;
+    good(lvm_change_begin(lvm_group_find("vg0"), &c, WHY(why)));
+    good(lvm_change_remove(c, lvm_change_find(c, name), WHY(why)));
+    lvm_change_commit(c, on_done, NULL);
+    for (n_done = 0; !n_done;)
+        (void)lvm_step(), (void)blockdev_step();
+}
+
+static void assert_kept(const char *name)
+{
+    struct lvm_group *g = lvm_group_find("vg0");
+    assert_int_equal(volume_resize(g, name, 8 * MIB, false, &watch, WHY(why)), HV_E_BUSY);
+    assert_int_equal(volume_resize(g, name, MIB, true, &watch, WHY(why)), HV_E_BUSY);
+    assert_int_equal(volume_rename(g, name, "x", &watch, WHY(why)), HV_E_BUSY);
+    assert_int_equal(volume_delete(g, name, &watch, WHY(why)), HV_E_BUSY);
+    assert_non_null(strstr(why, "is being reverted to a checkpoint: wait for that"));
+    assert_true(volume_group_busy(g));
+}
+
+/* The volumes stay while copies are written back, and one that goes all the same ends only the revert. */
+static void test_copies(void **s)
+{
+    struct lvm_group *g = lvm_group_find("vg0");
+    (void)s;
+    stop();
+    good(ended(volume_create(g, "two", 2 * MIB, &watch, WHY(why))));
+    copy_make("cp.g1.one.vda", "own");
+    copy_make("cp.g1.one.vdb", "two");
+    here[1].config.disk[1] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "vg0", "two" } };
+    here[1].config.n_disks = 2;
+    for (unsigned way = 0; way < 2; way++) {
+        good(checkpoint_go_back(&here[1], "one", false, false, &watch, WHY(why)));
+        while (!reverts)
+            turn();
+        assert_kept("two");
+        while (reverts->phase != REVERT_COPY)
+            turn();
+        assert_kept("own");
+        assert_kept("two");
+        volume_vanishes(way ? "two" : "cp.g1.one.vdb");
+        turns(30000);
+        refused(outcome, HV_E_UNSUPP,
+                way ? "was deleted or resized since the checkpoint" : "a part of the checkpoint was deleted meanwhile");
+        assert_true(!reverts && lvm_lv_tag(lvm_lv_find(vg(), "own"), CHECKPOINT_TAG_REVERT));
+        if (!way)
+            copy_make("cp.g1.one.vdb", "two");
+    }
+    good(ended(volume_delete(g, "own", &watch, WHY(why)))); /* nobody has it, whatever its tag says */
+    assert_false(volume_group_busy(g));
+}
+
 /* After a power cut at any write of a deletion all of it is there, or nothing. */
 static void test_power_cut_delete(void **s)
 {
@@ -862,6 +923,7 @@ int main(void)
         T(test_memory_of_all),
         T(test_long_list),
         T(test_two_interrupted),
+        T(test_copies),
         T(test_power_cut_delete),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
