@@ -88,8 +88,8 @@ struct mig_tx {
     uint64_t round_costly, round_cost, round_cost_all; /* pages that were not zero, their work units; those of all */
     uint64_t best_estimate_us, best_us; /* lowest estimate, lowered by a tenth at least each time; when. 0: none */
     uint64_t last_estimate_us;
-    bool stop_put_off;       /* the stop was decided, but the disks are behind */
-    unsigned n_put_off;      /* rounds that ended so */
+    bool stop_put_off;         /* the stop was decided, but the disks are behind */
+    unsigned n_put_off;        /* rounds that ended so */
     unsigned n_stops_undone;   /* because far more was dirty than expected */
     uint64_t round_stood_us;   /* of this round, as in struct mig_round */
     bool quiesced;             /* the devices have drained; the stop began after that */

@@ -177,10 +177,23 @@ enum hv_err checkpoint_create(struct vm *vm, const char *name, const struct stor
     return e;
 }
 
+bool checkpoint_is_made(const char *guest)
+{
+    for (const struct creating *c = creatings; c; c = c->next)
+        if (!strcmp(c->guest, guest))
+            return true;
+    return false;
+}
+
 static bool creating_step(struct creating *c, enum hv_err *e, char *text, size_t len)
 {
     struct why to = { text, len }, *why = &to;
     const struct vm *vm = vm_find(c->guest);
+    if (c->edit.state != EDIT_WAITING) { /* it is being written, whatever the guest does: c stays until then */
+        (void)checkpoint_make_hold(&c->m);
+        *e = saved_edit_step(&c->edit, why);
+        return *e != HV_E_AGAIN;
+    }
     if (!vm || vm_state(vm) != VM_STOPPED)
         *e = REFUSE(HV_E_BUSY, "%s was started or undefined meanwhile: there is no checkpoint", c->guest);
     else

@@ -15,6 +15,8 @@
  *  to start, or has crashed.  Others as of checkpoint_make_begin() and save_request(). */
 HV_MUST_CHECK enum hv_err checkpoint_create(struct vm *vm, const char *name, const struct store_watch *watch,
                                             struct why *why);
+/** Is a checkpoint of that guest being made now, which was stopped then?  It is not to be found before it is whole. */
+bool checkpoint_is_made(const char *guest);
 /** May vm be reverted to it, now?  HV_E_BUSY, HV_E_NOENT; HV_E_UNSUPP: it has other disks than it had then. */
 HV_MUST_CHECK enum hv_err checkpoint_may_revert(const struct vm *vm, const char *name, struct why *why);
 /** Revert vm to its checkpoint.  sure: although it is up, and loses what it is now.  HV_E_AGAIN: sure is false.  Others

@@ -6,6 +6,7 @@
 #include "kernel/peers/kind.h"
 
 #include "kernel/core/cpu_ops.h"
+#include "kernel/peers/checkpoint.h"
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/start.h"
 #include "kernel/store/checkpoint.h"
@@ -108,6 +109,8 @@ static enum hv_err cold_kind(const struct vm *vm, const struct move_options *o, 
 enum hv_err move_kind_of(const struct vm *vm, const struct move_options *o, struct move_kind *out, struct why *why)
 {
     const char *name = vm->config.name;
+    if (checkpoint_is_made(name))
+        return REFUSE(HV_E_BUSY, "a checkpoint of %s is being made: wait for that", name);
     if (vm_state(vm) == VM_STOPPED) {
         struct saved s = saved_find(name);
         bool saved = s.state == SAVED_WHOLE;

@@ -12,8 +12,7 @@
 #define LVM_TAG_MOVE "godwit.move"
 
 /* A volume in use.  disks: those that have it open, or whose last requests are not done.  clones: of its snapshots and
- * clones.  reverts: of checkpoints of it, under way or about to be.  filled: whole, LVM_TAG_MOVE goes.  left: its guest
- * has left, it goes.  None of these: a free place */
+ * clones.  reverts: to checkpoints.  filled: whole, LVM_TAG_MOVE goes.  left: its guest has left.  None: it is free */
 struct lvm_use {
     char uuid[LVM_UUID_LEN];
     unsigned disks, clones, reverts;

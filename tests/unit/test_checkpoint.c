@@ -488,6 +488,30 @@ static void test_in_the_way(void **s)
     assert_restored();
 }
 
+/* Once the commit of a stopped guest's checkpoint is begun, it is made, whoever comes; no move goes without it. */
+static void test_in_commit(void **s)
+{
+    struct move_options o;
+    const struct job *j;
+    (void)s;
+    migration_options(&o);
+    for (unsigned way = 0; way < 3; way++) {
+        static const char *const names[] = { "a", "b", "c" };
+        stop();
+        good(checkpoint_create(&here[1], names[way], &watch, WHY(why)));
+        while (creatings->edit.state != EDIT_COMMITTING)
+            turn();
+        refused(ended(migration_request(&here[1], &conf.peers[0], &o, "me", &j, WHY(why))), HV_E_BUSY,
+                "a checkpoint of g1 is being made: wait for that");
+        if (way == 1)
+            starting = START_ASKING;
+        atomic_store(&here[1].state, way == 2 ? VM_RUNNING : VM_STOPPED);
+        good(ended(HV_OK));
+        starting = START_IDLE;
+        assert_true(is_there(names[way]) && !checkpoint_is_made("g1"));
+    }
+}
+
 /* What is overwritten goes to the other checkpoint, for which the store has no room. */
 static void test_no_room(void **s)
 {
@@ -910,6 +934,7 @@ int main(void)
         T(test_refused),
         T(test_parts),
         T(test_in_the_way),
+        T(test_in_commit),
         T(test_no_room),
         T(test_elsewhere),
         T(test_cancel),

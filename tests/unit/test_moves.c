@@ -214,6 +214,10 @@ static void test_paused(void **s)
     assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "a test", &jobs[1], WHY(why)), HV_E_BUSY);
     assert_non_null(strstr(why, "is being restored"));
     restoring_there = false;
+    checkpoint_made = true;
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "a test", &jobs[1], WHY(why)), HV_E_BUSY);
+    assert_string_equal(why, "a checkpoint of g1 is being made: wait for that");
+    checkpoint_made = false;
     here[0].operator_paused = true;
     assert_int_equal(migration_request(&here[0], &conf.peers[0], &o, "a test", &jobs[0], WHY(why)), HV_OK);
     for (unsigned i = 0; i < 100 && strcmp(jobs[0]->stats.phase, "PRECOPY"); i++, now += 1000)
