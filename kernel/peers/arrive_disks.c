@@ -438,14 +438,24 @@ static enum hv_err arrive_disk_make(struct arrive_disks *a, struct arrive_disk *
     return e;
 }
 
+static const struct lvm_lv *arrive_volume(const struct arrive_disk *k)
+{
+    const struct lvm_group *g = lvm_group_find(k->group);
+    return g ? lvm_lv_by_uuid(&g->vg, k->uuid) : NULL;
+}
+
+static enum hv_err arrive_disk_there(const struct arrive_disk *k, struct why *why)
+{
+    return arrive_volume(k) ? HV_OK : REFUSE(HV_E_NOENT, "the volume %s/%s was deleted meanwhile", k->group, k->name);
+}
+
 /* By its UUID: whoever renames it does not misdirect the copy. */
 static enum hv_err arrive_disk_open(struct arrive_disk *k, struct disk **out, struct why *why)
 {
-    const struct lvm_group *g = lvm_group_find(k->group);
-    const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, k->uuid) : NULL;
-    if (!lv)
-        return REFUSE(HV_E_NOENT, "the volume %s/%s was deleted meanwhile", k->group, k->name);
-    snprintf(k->name, sizeof(k->name), "%s", lv->name);
+    enum hv_err e = arrive_disk_there(k, why);
+    if (e)
+        return e;
+    snprintf(k->name, sizeof(k->name), "%s", arrive_volume(k)->name);
     return lv_disk_open_own(k->group, k->name, out, why);
 }
 
@@ -632,7 +642,11 @@ enum hv_err arrive_disks_whole(const struct arrive_disks *a, struct why *why)
         else if (a->d[i].n_missing)
             return REFUSE(HV_E_PROTO, "the source has not written %lu KiB of its disk vd%c",
                           a->d[i].n_missing * GRAIN / 1024, 'a' + a->d[i].index);
-    return HV_OK;
+    enum hv_err e = HV_OK; /* parts are not open now, so anybody may have deleted one */
+    for (unsigned i = 0; a && !e && i < a->n; i++)
+        if (a->d[i].index >= ARRIVE_PART)
+            e = arrive_disk_there(&a->d[i], why);
+    return e;
 }
 
 /* ---- ends ---- */

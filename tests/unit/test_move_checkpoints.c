@@ -539,6 +539,27 @@ static void test_checkpoint_refused(void **state)
     assert_true(g != NULL);
 }
 
+/* A part is deleted once it is copied: the guest does not come, since a checkpoint is whole or not there. */
+static void test_part_deleted(void **state)
+{
+    (void)state;
+    checkpoint_make();
+    checkpoints_offer();
+    copy_begin();
+    admit();
+    copy_go(200000);
+    volume_do("cp.g.one.vda.2", NULL);
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_E_NOENT);
+    assert_string_equal(why, "the volume vg0/cp.g.one.vda.2 was deleted meanwhile");
+    leave_disks_undo(leave, "it was refused");
+    arrive_disks_drop(arrive);
+    for (unsigned i = 0; i < 5000; i++)
+        turn();
+    assert_null(volume("cp.g.one.mem.2"));
+    assert_no_uses();
+    assert_int_equal(checkpoint_find("g", "one").n_disks, 2);
+}
+
 /* More volumes than can move. */
 static void test_too_many(void **state)
 {
@@ -603,6 +624,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_boot, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_checkpoint_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_checkpoint_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_part_deleted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_many, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_memory_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_copy_does_not_fit, set_up, tear_down),
