@@ -181,7 +181,7 @@ static const struct route routes[] = {
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/console", api_vm_console_write, RAW, "input for its console, raw" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/disks/*/move", api_disk_move,
       "place fingerprint keep overwrite bandwidth_limit_mb",
-      "move a disk of a running guest (vda, vdb...) to another place: {\"place\": \"STORE/VOLUME\"}; 202 and a job" },
+      "move a disk of a guest (vda, vdb...) to another place: {\"place\": \"STORE/VOLUME\"}; 202 and a job" },
     { HTTP_VERB_DELETE, TRUST_OPERATE, "/v1/vms/*/disks/*/move", api_disk_move_cancel, NONE,
       "cancel that; the guest keeps the disk that it has" },
     { HTTP_VERB_GET, TRUST_OPERATE, "/v1/stores/*/volumes/*/data", api_data_get, NONE,
