@@ -669,6 +669,15 @@ static void test_disks(void **s)
     owned = "owned";
     assert_int_equal(restore_it(true), HV_OK);
     assert_restored();
+    atomic_store(&here[1].state, VM_RUNNING); /* what a peer sent may have no list of volumes, and name some of here */
+    here[1].config.n_disks = 1;
+    here[1].config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "vg0", "disk" } };
+    save_it();
+    *(char *)(uintptr_t)lvm_lv_tag(saved_find("g1").lv, SAVED_TAG_DISKS) = '\0';
+    assert_int_equal(restore_it(false), HV_E_REFUSED);
+    assert_non_null(strstr(said, "its disk vg0/disk is another volume than when it was saved"));
+    assert_int_equal(restore_it(true), HV_OK);
+    assert_restored();
     atomic_store(&here[1].state, VM_RUNNING); /* two guests with one disk: the first that was saved has it */
     here[2].config.n_disks = here[1].config.n_disks = 1;
     here[2].config.disk[0] = here[1].config.disk[0];
