@@ -91,6 +91,7 @@ struct stream {
     uint8_t ip[4];
     uint16_t remote_port, local_port;
     uint64_t deadline_us; /* of the present phase; UINT64_MAX: none */
+    uint64_t rtt_us;      /* outgoing: of its SYN */
     uint64_t wire_tx, wire_rx;
     size_t unsealed, output_pending; /* bytes in TLS's open record; bytes given to TCP since tcp_output */
     struct pbuf *rxq[RXQ_LEN];
@@ -265,6 +266,7 @@ static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
     ASSERT(s && pcb == s->pcb && !s->incoming);
     activity = true;
     s->connected = true;
+    s->rtt_us = MAX(clock_us() + CONNECT_US - s->deadline_us, 1u);
     return ERR_OK;
 }
 
@@ -948,6 +950,8 @@ void stream_flush(struct stream *s)
     }
     output_now(s);
 }
+
+uint64_t stream_rtt_us(const struct stream *s) { return s->rtt_us; }
 
 size_t stream_unsent(const struct stream *s)
 {

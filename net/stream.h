@@ -34,6 +34,7 @@ size_t stream_read(struct stream *s, void *buf, size_t cap);        /* bytes rea
 size_t stream_write(struct stream *s, const void *buf, size_t len); /* bytes accepted, maybe fewer; 0: full now */
 void stream_flush(struct stream *s);                                /* seal written bytes into a record now */
 size_t stream_unsent(const struct stream *s);    /* bytes accepted, but not acknowledged by the peer's TCP */
+uint64_t stream_rtt_us(const struct stream *s);  /* round-trip time when s was connected, > 0; 0: s was accepted */
 uint64_t stream_wire_tx(const struct stream *s); /* bytes on the wire, headers of all layers included */
 uint64_t stream_wire_rx(const struct stream *s);
 /** Close: written bytes are still delivered if the peer reads, then the stream frees itself.  s is invalid after it. */

@@ -138,7 +138,8 @@ static unsigned virtio_poll(struct nic *n, unsigned max, nic_rx_fn *rx, void *ct
         }
         vring_publish(&q->ring, u.id);
     }
-    vring_kick(&q->ring);
+    if ((uint16_t)(q->ring.avail_idx - q->ring.kicked_idx) >= q->ring.size / 2)
+        vring_kick(&q->ring);
     return got;
 }
 

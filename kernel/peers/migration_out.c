@@ -38,14 +38,13 @@
 #include "kernel/vm/vm_state.h"
 #include "migrate/wire.h"
 
-#define RECONNECT_US      1000000 /* between two attempts to reach the peer in doubt */
-#define OUT_TURNS         2       /* engine steps per turn of the service loop, at most */
-#define BUSY_MIN_US       500000  /* to the next attempt at a busy peer; doubles up to BUSY_MAX_US */
-#define BUSY_MAX_US       8000000
-#define PAUSED_LIMIT_US   (3600 * 1000000ul)
-#define GUEST_LETS_GO     "the guest powered off, was reset or crashed, and does so on this host"
-#define UNSENT_WITH_DISKS (128 * 1024ul) /* a write of the guest to a disk that moves along waits behind them */
-#define MUTE_MAX          20 /* so often a peer may close a new stream without a word, as an older one does when busy */
+#define RECONNECT_US    1000000 /* between two attempts to reach the peer in doubt */
+#define OUT_TURNS       2       /* engine steps per turn of the service loop, at most */
+#define BUSY_MIN_US     500000  /* to the next attempt at a busy peer; doubles up to BUSY_MAX_US */
+#define BUSY_MAX_US     8000000
+#define PAUSED_LIMIT_US (3600 * 1000000ul)
+#define GUEST_LETS_GO   "the guest powered off, was reset or crashed, and does so on this host"
+#define MUTE_MAX        20 /* so often a peer may close a new stream without a word, as an older one does when busy */
 
 static struct migration_counts *counts;
 static struct rate_limit host_rate;
@@ -713,6 +712,15 @@ static void moving_after_step(struct outgoing *o, struct mig_wait w)
     }
 }
 
+/* Bytes that may be sent before the destination's TCP has more of them. */
+static uint64_t way_left(const struct outgoing *o)
+{
+    const struct mig_stats *s = &o->job.stats;
+    uint64_t of_disks = s->disks.sync_us ? s->disks.wire * 1000000 / s->disks.sync_us : 0;
+    uint64_t most = rate_way_max(MAX(s->bytes_per_s, of_disks), stream_rtt_us(o->stream));
+    return most - MIN(stream_unsent(o->stream), most);
+}
+
 /* Send what the rate limits of the job and of the host allow.  Pages are rate-limited, later control records are not.
  * Once a live guest is stopped, up to downtime_limit worth of bytes may exceed the limits: the stop was decided on
  * estimates within them, and holding these bytes back only lengthens the blackout. */
@@ -729,7 +737,7 @@ static bool pump_limited(struct outgoing *o, bool more_follows)
     if (s == MIG_TX_PRECOPY || s == MIG_TX_DISKS)
         may = granted;
     if (s == MIG_TX_PRECOPY && leave_disks_count(o->disks))
-        may = MIN(may, UNSENT_WITH_DISKS - MIN(stream_unsent(o->stream), UNSENT_WITH_DISKS));
+        may = MIN(may, way_left(o)); /* a write of the guest to its disk waits behind these bytes */
     else if (s == MIG_TX_STOPPING || s == MIG_TX_STOPPED)
         may = granted > SIZE_MAX - o->stopped_allowance ? SIZE_MAX : granted + o->stopped_allowance;
     size_t n = stream_pump_out_some(mig_tx_io(o->m), o->stream, more_follows, (size_t)may);

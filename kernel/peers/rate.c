@@ -23,3 +23,8 @@ uint64_t rate_stopped_allowance(unsigned limit_mb, unsigned other_limit_mb, unsi
     unsigned strict = limit_mb && other_limit_mb ? MIN(limit_mb, other_limit_mb) : MAX(limit_mb, other_limit_mb);
     return strict * MB / 1000 * ms;
 }
+
+uint64_t rate_way_max(uint64_t bytes_per_s, uint64_t rtt_us)
+{
+    return RATE_WAY_MIN + 2 * MIN(bytes_per_s, (uint64_t)UINT32_MAX * 100) * MIN(rtt_us, UINT64_C(10000000)) / 1000000;
+}

@@ -10,6 +10,7 @@
 
 #define RATE_BURST_US  50000
 #define RATE_BURST_MIN (64 * 1024)
+#define RATE_WAY_MIN   (32 * 1024)
 
 /* all zero: an empty bucket */
 struct rate_limit {
@@ -24,5 +25,8 @@ void rate_consume(struct rate_limit *p, uint64_t bytes);
 /** Bytes that may exceed the limits once a guest is stopped: what the stricter of the two limits passes in ms (the
  *  downtime limit), since holding the last pages back only lengthens the blackout.  0: there is no limit. */
 uint64_t rate_stopped_allowance(unsigned limit_mb, unsigned other_limit_mb, unsigned ms);
+/** Bytes that may be on their way at most, so that what is sent next waits for few: RATE_WAY_MIN, and twice what a path
+ *  of that rate and round-trip time holds.  A path that could be faster thus gets more. */
+uint64_t rate_way_max(uint64_t bytes_per_s, uint64_t rtt_us);
 
 #endif

@@ -66,6 +66,7 @@ struct ring {
     volatile uint8_t *sq_bell, *cq_bell;
     unsigned tail, head;           /* commands sent and completions taken */
     unsigned told_tail, told_head; /* of which the controller was told */
+    bool msi;                      /* its completions come with an interrupt message */
     uint16_t phase;
 };
 enum state { DOWN, STOPPING, STARTING, SETUP, READY };
@@ -114,6 +115,7 @@ static void ring_reset(struct nvme *n, struct ring *q, unsigned number)
     q->sq_bell = n->regs + R_DOORBELLS + 2 * number * stride;
     q->cq_bell = q->sq_bell + stride;
     q->tail = q->head = q->told_tail = q->told_head = 0;
+    q->msi = n->vector;
     q->phase = 1;
 }
 
@@ -138,9 +140,12 @@ static bool ring_take(struct ring *q, struct completion *out)
 }
 
 /* Once a poll: a doorbell costs an exit where Godwit itself runs nested.  A ring is never full, so none is missed. */
+/* The controller needs places for completions only when few are left, but a pin stays asserted until it is told of all.
+ * Each doorbell is an exit when Godwit runs nested. */
 static void ring_doorbells(struct ring *q)
 {
-    if (q->head != q->told_head)
+    unsigned untold = (q->head + RING - q->told_head) % RING;
+    if (untold > (q->msi ? RING / 4 : 0))
         mmio_write32(q->cq_bell, q->told_head = q->head);
     atomic_thread_fence(memory_order_release); /* commands before their doorbell */
     if (q->tail != q->told_tail)

@@ -18,7 +18,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import emulator                                                     # noqa: E402  (needs the path above)
 from host import Host                                               # noqa: E402
-from test_disks import DISK_MIB, PER_S, STORE_MIB, Pair             # noqa: E402
+from test_disks import DISK_MIB, PER_S, Pair                        # noqa: E402
 from test_virtio import sh                                          # noqa: E402
 
 END_S = 240
@@ -37,7 +37,8 @@ class Bed(Pair):
         """A move with that fault; returns how long after its begin, in s."""
         source, target, wait = self.at, self.other(), rng.random() * 14
         if kind == "destination full":
-            self.ctl("volume", "create", "filler", f"{STORE_MIB - 20}M", "-H", target)
+            free = self.json("store", "list", "-H", target)["stores"][0]["free_bytes"] >> 20
+            self.ctl("volume", "create", "filler", f"{free - 8}M", "-H", target)
         said, why = self.ctl("vm", "migrate", "db", "--to", target, "--with-disks", "--detach", "--limit", "2",
                              code=None)
         if kind == "destination full":

@@ -114,6 +114,11 @@ size_t stream_unsent(const struct stream *s)
     (void)s;
     return 0;
 }
+uint64_t stream_rtt_us(const struct stream *s)
+{
+    (void)s;
+    return 1000;
+}
 uint64_t stream_wire_tx(const struct stream *s)
 {
     (void)s;

@@ -208,10 +208,27 @@ static void test_advance(void **s)
     assert_int_equal(rate_stopped_allowance(100000, 100000, 60000), UINT64_C(6000000000000));
 }
 
+/* What is on its way is enough for any path: each measured rate allows a higher one until the path is full. */
+static void test_way(void **s)
+{
+    (void)s;
+    for (uint64_t rtt_us = 100; rtt_us <= 1000000; rtt_us *= 10) {
+        const uint64_t path = 100000000;
+        uint64_t rate = 0;
+        for (unsigned i = 0; i < 20; i++)
+            rate = MIN(path, rate_way_max(rate, rtt_us) * 1000000 / rtt_us);
+        assert_int_equal(rate, path);
+    }
+    assert_int_equal(rate_way_max(0, 1000000), RATE_WAY_MIN);
+    assert_int_equal(rate_way_max(13000000, 1000), RATE_WAY_MIN + 26000);
+    assert_true(rate_way_max(UINT64_MAX, UINT64_MAX) > UINT64_C(1) << 40);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_good),       cmocka_unit_test(test_places),
                                         cmocka_unit_test(test_bad),        cmocka_unit_test(test_limits),
-                                        cmocka_unit_test(test_rate_limit), cmocka_unit_test(test_advance) };
+                                        cmocka_unit_test(test_rate_limit), cmocka_unit_test(test_advance),
+                                        cmocka_unit_test(test_way) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -382,6 +382,7 @@ static void a_bulk(void)
     CHECK(stream_wire_rx(s) > bulk && stream_wire_rx(s) < bulk * 12 / 10);
     turn_for(nic_socket_lose ? 2000000 : 20000);
     CHECK(stream_unsent(s) == 0);
+    CHECK(stream_rtt_us(s) > 0 && stream_rtt_us(s) < 5000000);
     stream_close(s);
     turn_for(100000);
     s = dial(); /* and once more: nothing was left behind */
