@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/peers/kind.c - see kind.h.
  *
- * Not here: whether the destination takes the guest (kernel/vm/vm_offer.c), or a move is possible at all
+ * Not here: whether the destination takes the guest (kernel/vm/offer_check.c), or a move is possible at all
  * (migration.c: policy, queue, routes). */
 #include "kernel/peers/kind.h"
 

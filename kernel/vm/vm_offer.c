@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/vm/vm_offer.c - the source's description of a VM before a move, and the destination's check: every reason
- * against it.
+ * kernel/vm/vm_offer.c - the source's description of a VM before a move: written, and read at the destination.
  *
  * Offer of format 2, after the 8-byte head (vm_state.h):
  * vendor u8 · n_vcpus u8 · 0 u16 · uuid 16 · mac of the first card 6 · virtio u16 · memory u64 · disk u64 ·
@@ -17,20 +16,13 @@
  * The sections are those of the state to come.  A section that this host does not know is a reason to refuse, before
  * any page is sent.
  *
- * An offer comes from a peer: each number is checked before it is used.  Not here: names in use, and policy
- * (vm_manage.c, kernel/peers/). */
-#include <stdio.h>
+ * An offer comes from a peer: each number is checked before it is used.  Not here: what is said of disks
+ * (offer_disks.c); whether this host can run the guest (offer_check.c). */
 #include "kernel/dev/devices.h"
 #include "kernel/host/clock.h"
 #include "kernel/host/page.h"
-#include "kernel/host/x86/fpu.h"
-#include "kernel/lib/log.h"
-#include "kernel/lib/why.h"
-#include "kernel/store/lvm.h"
-#include "kernel/store/saved.h"
 #include "kernel/vm/boot_files.h"
-#include "kernel/vm/vm_memory.h"
-#include "kernel/vm/vm_state.h"
+#include "kernel/vm/offer_impl.h"
 #include "net/net.h"
 
 #define OFFER_MAGIC    0x4f565747u /* "GWVO" */
@@ -47,9 +39,8 @@ enum {
 };
 #define BOOT_FILE_MAX BIT64(40) /* bytes */
 #define GUEST_MTU     1500u     /* of a guest's card, which offers no other */
-enum { DISK_RO = 1, DISK_FLUSHES_IT = 2, DISK_DISCARDS = 4, DISK_WRITES_ZEROES = 8, DISK_ALL = 15 };
 
-static void offer_text_write(struct wr *w, const char *s)
+void offer_text_write(struct wr *w, const char *s)
 {
     size_t n = strlen(s);
     ASSERT(n <= UINT16_MAX);
@@ -89,8 +80,7 @@ static void offer_sections_write(struct wr *w, const struct vm_knows *k)
     }
 }
 
-/* Read a text shorter than cap.  Only printable ASCII passes, because the text goes to logs and consoles. */
-static bool offer_text_read(struct rd *r, char *out, size_t cap)
+bool offer_text_read(struct rd *r, char *out, size_t cap)
 {
     size_t n = rd_u16(r);
     const uint8_t *p = n < cap ? rd_ref(r, n) : NULL;
@@ -115,8 +105,8 @@ static bool offer_chars_ok(const char *s, const char *others)
     }
     return true;
 }
-static bool offer_name_ok(const char *s) { return offer_chars_ok(s, "-_."); }
-static bool offer_volume_name_ok(const char *s) { return offer_chars_ok(s, "-_.+"); } /* as LVM2 allows */
+bool offer_name_ok(const char *s) { return offer_chars_ok(s, "-_."); }
+bool offer_volume_name_ok(const char *s) { return offer_chars_ok(s, "-_.+"); } /* as LVM2 allows */
 
 static const struct nbd_config *first_nbd(const struct vm_config *c)
 {
@@ -130,76 +120,6 @@ static unsigned offer_bits(const struct vm_config *c)
            (c->hvc ? OFFER_HVC : 0u) | (nbd ? OFFER_NBD : 0u) | (nbd && nbd->tls ? OFFER_NBD_TLS : 0u) |
            (c->modules[0] ? OFFER_MODULES : 0u);
 }
-
-/* A volume of a stopped guest is not open. */
-static struct disk_info disk_info_of(const struct vm *vm, unsigned disk)
-{
-    const struct lv_config *c = &vm->config.disk[disk].lv;
-    if (vm->disks.d[disk].disk || vm->config.disk[disk].kind != DISK_ON_LV)
-        return vm->disks.d[disk].disk ? vm->disks.d[disk].disk->info : (struct disk_info){ 0 };
-    const struct lvm_group *g = lvm_group_find(c->vg);
-    const struct lvm_lv *lv = g ? lvm_lv_find(&g->vg, c->lv) : NULL;
-    return (struct disk_info){ .bytes = lv ? lvm_lv_bytes(&g->vg, lv) : 0,
-                               .block = lv ? DISK_SECTOR : 0,
-                               .read_only = lv && lv->read_only,
-                               .flush = true,
-                               .zeroes = true };
-}
-
-static void disk_info_write(struct wr *w, const struct vm *vm, unsigned disk)
-{
-    struct disk_info info = disk_info_of(vm, disk), *i = &info;
-    wr_u64(w, i->bytes);
-    wr_u32(w, i->block);
-    wr_u32(w, (i->read_only ? DISK_RO : 0u) | (i->flush ? DISK_FLUSHES_IT : 0u) | (i->discard ? DISK_DISCARDS : 0u) |
-                  (i->zeroes ? DISK_WRITES_ZEROES : 0u));
-}
-
-static bool disk_info_parse(struct rd *r, struct disk_info *info)
-{
-    info->bytes = rd_u64(r);
-    info->block = rd_u32(r);
-    uint32_t can = rd_u32(r), block = info->block;
-    info->read_only = can & DISK_RO, info->flush = can & DISK_FLUSHES_IT, info->discard = can & DISK_DISCARDS,
-    info->zeroes = can & DISK_WRITES_ZEROES;
-    bool sane = block >= DISK_SECTOR && block <= DISK_BLOCK_MAX && !(block & (block - 1)) && info->bytes &&
-                info->bytes % block == 0;
-    return !(can & ~(uint32_t)DISK_ALL) && (sane || (!block && !info->bytes)); /* none: disks_are_known() */
-}
-
-static void offer_nbd_write(struct wr *w, const struct vm *vm, unsigned disk)
-{
-    const struct nbd_config *n = &vm->config.disk[disk].nbd;
-    wr_bytes(w, n->ip, sizeof(n->ip));
-    wr_u16(w, n->port);
-    offer_text_write(w, n->name);
-    if (n->tls)
-        wr_bytes(w, n->fingerprint, sizeof(n->fingerprint));
-    disk_info_write(w, vm, disk);
-}
-
-/* n->tls says whether a fingerprint is there. */
-static bool offer_nbd_parse(struct rd *r, struct nbd_config *n, struct disk_info *info)
-{
-    rd_bytes(r, n->ip, sizeof(n->ip));
-    n->port = rd_u16(r);
-    if (!offer_text_read(r, n->name, sizeof(n->name)))
-        return false;
-    if (n->tls)
-        rd_bytes(r, n->fingerprint, sizeof(n->fingerprint));
-    return n->port && disk_info_parse(r, info);
-}
-
-/* Only a stopped guest may not know its disks. */
-static bool disks_are_known(const struct vm_offer *o)
-{
-    for (unsigned i = 0; i < o->config.n_disks; i++)
-        if (o->config.disk[i].kind != DISK_IN_RAM && !o->disk[i].bytes)
-            return o->stopped;
-    return true;
-}
-
-static bool ram_disk_ok(uint64_t bytes) { return bytes && bytes % BLOCK_SIZE == 0 && bytes <= BIT64(46); }
 
 static uint64_t first_ram_disk_bytes(const struct vm_config *c)
 {
@@ -244,9 +164,9 @@ static const struct cpuid_table *offer_cpuid(const struct vm *vm)
 
 /* ---- fields from format 3 on ---- */
 
-static unsigned shutdown_needs(const struct vm *vm) { return vm->config.on_shutdown != ON_SHUTDOWN_REFUSE; }
-static void shutdown_write(const struct vm *vm, struct wr *w) { wr_u8(w, (uint8_t)vm->config.on_shutdown); }
-static bool shutdown_read(struct vm_offer *o, struct rd *r)
+static unsigned offer_shutdown_needs(const struct vm *vm) { return vm->config.on_shutdown != ON_SHUTDOWN_REFUSE; }
+static void offer_shutdown_write(const struct vm *vm, struct wr *w) { wr_u8(w, (uint8_t)vm->config.on_shutdown); }
+static bool offer_shutdown_read(struct vm_offer *o, struct rd *r)
 {
     unsigned v = rd_u8(r);
     o->config.on_shutdown = (enum on_shutdown)v;
@@ -254,9 +174,9 @@ static bool shutdown_read(struct vm_offer *o, struct rd *r)
 }
 
 /* Of the first card. */
-static unsigned spoof_needs(const struct vm *vm) { return vm->config.nic[0].spoof; }
-static void spoof_write(const struct vm *vm, struct wr *w) { wr_u8(w, vm->config.nic[0].spoof); }
-static bool spoof_read(struct vm_offer *o, struct rd *r)
+static unsigned offer_spoof_needs(const struct vm *vm) { return vm->config.nic[0].spoof; }
+static void offer_spoof_write(const struct vm *vm, struct wr *w) { wr_u8(w, vm->config.nic[0].spoof); }
+static bool offer_spoof_read(struct vm_offer *o, struct rd *r)
 {
     unsigned v = rd_u8(r);
     o->config.nic[0].spoof = v;
@@ -264,21 +184,21 @@ static bool spoof_read(struct vm_offer *o, struct rd *r)
 }
 
 /* The longest packet, u16, that passes the source's card: the guest may rely on it, up to GUEST_MTU. */
-static unsigned mtu_needs(const struct vm *vm) { return vm->config.n_nics && net_mtu(); }
-static void mtu_write(const struct vm *vm, struct wr *w)
+static unsigned offer_mtu_needs(const struct vm *vm) { return vm->config.n_nics && net_mtu(); }
+static void offer_mtu_write(const struct vm *vm, struct wr *w)
 {
     (void)vm;
     wr_u16(w, (uint16_t)MIN(net_mtu(), GUEST_MTU));
 }
-static bool mtu_read(struct vm_offer *o, struct rd *r)
+static bool offer_mtu_read(struct vm_offer *o, struct rd *r)
 {
     o->mtu = rd_u16(r);
     return o->mtu <= GUEST_MTU;
 }
 
-static unsigned pin_needs(const struct vm *vm) { return vm->config.pin >= 0; }
-static void pin_write(const struct vm *vm, struct wr *w) { wr_u8(w, (uint8_t)vm->config.pin); }
-static bool pin_read(struct vm_offer *o, struct rd *r)
+static unsigned offer_pin_needs(const struct vm *vm) { return vm->config.pin >= 0; }
+static void offer_pin_write(const struct vm *vm, struct wr *w) { wr_u8(w, (uint8_t)vm->config.pin); }
+static bool offer_pin_read(struct vm_offer *o, struct rd *r)
 {
     o->config.pin = rd_u8(r);
     return o->config.pin <= CONFIG_PIN_MAX;
@@ -286,14 +206,14 @@ static bool pin_read(struct vm_offer *o, struct rd *r)
 
 /* The files that the guest restarts from: n u8, and n times (length u64, SHA-256 32), in the order kernel, initrd,
  * modules.  They are hashed before they are offered.  Their pages follow the guest's (boot_travel.c). */
-static unsigned boot_needs(const struct vm *vm)
+static unsigned offer_boot_needs(const struct vm *vm)
 {
     for (unsigned i = 0; i < vm->boot.n; i++)
         if (!vm->boot.file[i]->hashed)
             return 0;
     return vm->boot.n != 0;
 }
-static void boot_write(const struct vm *vm, struct wr *w)
+static void offer_boot_write(const struct vm *vm, struct wr *w)
 {
     wr_u8(w, (uint8_t)vm->boot.n);
     for (unsigned i = 0; i < vm->boot.n; i++) {
@@ -302,7 +222,7 @@ static void boot_write(const struct vm *vm, struct wr *w)
         wr_bytes(w, b->sha256, SHA256_LEN);
     }
 }
-static bool boot_read(struct vm_offer *o, struct rd *r)
+static bool offer_boot_read(struct vm_offer *o, struct rd *r)
 {
     o->n_files = rd_u8(r);
     if (o->n_files != config_boot_files(&o->config))
@@ -319,14 +239,14 @@ static bool boot_read(struct vm_offer *o, struct rd *r)
 }
 
 /* What its next host does after a power cut: autostart u8 · start-order u16 · start-delay-s u16. */
-static unsigned autostart_needs(const struct vm *vm) { return vm->config.autostart != AUTOSTART_NO; }
-static void autostart_write(const struct vm *vm, struct wr *w)
+static unsigned offer_autostart_needs(const struct vm *vm) { return vm->config.autostart != AUTOSTART_NO; }
+static void offer_autostart_write(const struct vm *vm, struct wr *w)
 {
     wr_u8(w, (uint8_t)vm->config.autostart);
     wr_u16(w, (uint16_t)vm->config.start_order);
     wr_u16(w, (uint16_t)vm->config.start_delay_s);
 }
-static bool autostart_read(struct vm_offer *o, struct rd *r)
+static bool offer_autostart_read(struct vm_offer *o, struct rd *r)
 {
     unsigned v = rd_u8(r);
     o->config.autostart = (enum autostart)v;
@@ -337,193 +257,18 @@ static bool autostart_read(struct vm_offer *o, struct rd *r)
 }
 
 /* A host that does not know this field would run the guest on arrival. */
-static unsigned paused_needs(const struct vm *vm) { return vm->operator_paused; }
-static void paused_write(const struct vm *vm, struct wr *w) { wr_u8(w, vm->operator_paused); }
-static bool paused_read(struct vm_offer *o, struct rd *r)
+static unsigned offer_paused_needs(const struct vm *vm) { return vm->operator_paused; }
+static void offer_paused_write(const struct vm *vm, struct wr *w) { wr_u8(w, vm->operator_paused); }
+static bool offer_paused_read(struct vm_offer *o, struct rd *r)
 {
     unsigned v = rd_u8(r);
     o->paused = v;
     return v <= 1;
 }
 
-/* All disks: n u8, and n times: kind u8 (enum disk_kind) · flags u8 (1: read-only for the guest, 2: the server has a
- * fingerprint) · serial text · in RAM: bytes u64; on a server: as in the offer with OFFER_NBD; on a volume: nothing,
- * see the field ALONG. */
-enum { DISKS_READ_ONLY = 1, DISKS_TLS = 2 };
-static unsigned along_needs(const struct vm *vm);
-static unsigned disks_needs(const struct vm *vm)
-{
-    const struct vm_config *c = &vm->config;
-    return along_needs(vm) || c->n_disks > 1 || (c->n_disks && (c->disk[0].read_only || c->disk[0].serial[0]));
-}
-static void disks_write(const struct vm *vm, struct wr *w)
-{
-    wr_u8(w, (uint8_t)vm->config.n_disks);
-    for (unsigned i = 0; i < vm->config.n_disks; i++) {
-        const struct disk_config *d = &vm->config.disk[i];
-        bool nbd = d->kind == DISK_ON_NBD;
-        wr_u8(w, (uint8_t)d->kind);
-        wr_u8(w, (d->read_only ? DISKS_READ_ONLY : 0) | (nbd && d->nbd.tls ? DISKS_TLS : 0));
-        offer_text_write(w, d->serial);
-        if (d->kind == DISK_IN_RAM)
-            wr_u64(w, d->bytes);
-        if (nbd)
-            offer_nbd_write(w, vm, i);
-    }
-}
-static bool disk_read(struct vm_offer *o, unsigned i, struct rd *r)
-{
-    struct disk_config *d = &o->config.disk[i];
-    unsigned kind = rd_u8(r), flags = rd_u8(r);
-    *d = (struct disk_config){ .kind = (enum disk_kind)kind, .read_only = flags & DISKS_READ_ONLY };
-    if ((flags & ~(unsigned)(DISKS_READ_ONLY | DISKS_TLS)) || !offer_text_read(r, d->serial, sizeof(d->serial)))
-        return false;
-    if (kind == DISK_ON_NBD) {
-        d->nbd.tls = flags & DISKS_TLS;
-        return offer_nbd_parse(r, &d->nbd, &o->disk[i]);
-    }
-    if (kind == DISK_ON_LV)
-        return true;
-    d->bytes = rd_u64(r);
-    return kind == DISK_IN_RAM && ram_disk_ok(d->bytes);
-}
-static bool disks_read(struct vm_offer *o, struct rd *r)
-{
-    unsigned n = rd_u8(r);
-    if (!n || n > CONFIG_MAX_DISKS)
-        return false;
-    for (unsigned i = 0; i < n; i++)
-        if (!disk_read(o, i, r))
-            return false;
-    o->config.n_disks = n;
-    return true;
-}
-
-/* The volumes, which move along, in the order of the field DISKS, which comes before: of each, size, block size and
- * DISK_* bits as for a disk on a server · store text · volume text.  Before version 2 the guest is not stopped. */
-static unsigned along_needs(const struct vm *vm)
-{
-    for (unsigned i = 0; i < vm->config.n_disks; i++)
-        if (vm->config.disk[i].kind == DISK_ON_LV)
-            return vm_is_built(vm) ? 1 : 2;
-    return 0;
-}
-static void along_write(const struct vm *vm, struct wr *w)
-{
-    for (unsigned i = 0; i < vm->config.n_disks; i++) {
-        const struct disk_config *d = &vm->config.disk[i];
-        if (d->kind != DISK_ON_LV)
-            continue;
-        disk_info_write(w, vm, i);
-        offer_text_write(w, d->lv.vg);
-        offer_text_write(w, d->lv.lv);
-    }
-}
-static bool along_read(struct vm_offer *o, struct rd *r)
-{
-    for (unsigned i = 0; i < o->config.n_disks; i++) {
-        struct disk_config *d = &o->config.disk[i];
-        if (d->kind != DISK_ON_LV)
-            continue;
-        if (!disk_info_parse(r, &o->disk[i]) || !offer_text_read(r, d->lv.vg, sizeof(d->lv.vg)) ||
-            !offer_text_read(r, d->lv.lv, sizeof(d->lv.lv)) || !offer_volume_name_ok(d->lv.lv))
-            return false;
-    }
-    return true;
-}
-
-/* Where volumes are to be, and nowhere else: the text of config_place_next().  It comes from the operator, not from the
- * guest. */
-static unsigned places_needs(const struct vm *vm)
-{
-    (void)vm;
-    return 0;
-}
-static void places_write(const struct vm *vm, struct wr *w) { (void)vm, (void)w; }
-static bool places_read(struct vm_offer *o, struct rd *r)
-{
-    char text[CONFIG_PLACES_LEN];
-    const char *at = text;
-    struct lv_config lv;
-    unsigned i;
-    if (!offer_text_read(r, text, sizeof(text)))
-        return false;
-    while (config_place_next(&at, &i, &lv)) {
-        if (i >= o->config.n_disks || o->config.disk[i].kind != DISK_ON_LV || !offer_volume_name_ok(lv.lv))
-            return false;
-        o->config.disk[i].lv = lv;
-        o->place_chosen[i] = true;
-    }
-    return !*at;
-}
-
-/* Clones of base volumes: n u8, and n times: disk u8 · SHA-256 of the base, text · bytes u64 of the clone's own store.
- * A host that does not know this field would take all data of the disk. */
-static const struct lvm_lv *disk_base(const struct vm *vm, unsigned disk, uint64_t *store_bytes)
-{
-    const struct lv_config *c = &vm->config.disk[disk].lv;
-    const struct lvm_group *g = vm->config.disk[disk].kind == DISK_ON_LV ? lvm_group_find(c->vg) : NULL;
-    const struct lvm_lv *lv = g ? lvm_lv_find(&g->vg, c->lv) : NULL;
-    *store_bytes = lv ? lv->extents * g->vg.extent_bytes : 0;
-    return lv ? lvm_base_of(&g->vg, lv) : NULL;
-}
-static unsigned bases_needs(const struct vm *vm)
-{
-    uint64_t bytes;
-    unsigned n = 0;
-    for (unsigned i = 0; i < vm->config.n_disks; i++)
-        n += disk_base(vm, i, &bytes) != NULL;
-    return n != 0;
-}
-static void bases_write(const struct vm *vm, struct wr *w)
-{
-    uint64_t bytes;
-    size_t n_at = w->len;
-    uint8_t n = 0;
-    wr_u8(w, 0);
-    for (unsigned i = 0; i < vm->config.n_disks; i++) {
-        const struct lvm_lv *base = disk_base(vm, i, &bytes);
-        if (!base)
-            continue;
-        wr_u8(w, (uint8_t)i);
-        offer_text_write(w, lvm_lv_tag(base, "godwit.sha256"));
-        wr_u64(w, bytes);
-        n++;
-    }
-    if (!w->bad)
-        w->p[n_at] = n;
-}
-static bool bases_read(struct vm_offer *o, struct rd *r)
-{
-    unsigned n = rd_u8(r);
-    for (unsigned k = 0; k < n; k++) {
-        unsigned i = rd_u8(r);
-        if (i >= o->config.n_disks || o->config.disk[i].kind != DISK_ON_LV || o->base[i].sha256[0] ||
-            !offer_text_read(r, o->base[i].sha256, sizeof(o->base[i].sha256)) ||
-            strlen(o->base[i].sha256) != sizeof(o->base[i].sha256) - 1)
-            return false;
-        o->base[i].store_bytes = rd_u64(r);
-    }
-    return n != 0;
-}
-
-/* No bytes: it is there or not.  It comes from the operator, not from the guest. */
-static unsigned with_base_needs(const struct vm *vm)
-{
-    (void)vm;
-    return 0;
-}
-static void with_base_write(const struct vm *vm, struct wr *w) { (void)vm, (void)w; }
-static bool with_base_read(struct vm_offer *o, struct rd *r)
-{
-    (void)r;
-    o->with_base = true;
-    return true;
-}
-
 /* All cards: n u8, and n times: mac 6 · flags u8 (1: spoof). */
-static unsigned nics_needs(const struct vm *vm) { return vm->config.n_nics > 1; }
-static void nics_write(const struct vm *vm, struct wr *w)
+static unsigned offer_nics_needs(const struct vm *vm) { return vm->config.n_nics > 1; }
+static void offer_nics_write(const struct vm *vm, struct wr *w)
 {
     wr_u8(w, (uint8_t)vm->config.n_nics);
     for (unsigned i = 0; i < vm->config.n_nics; i++) {
@@ -531,7 +276,7 @@ static void nics_write(const struct vm *vm, struct wr *w)
         wr_u8(w, vm->config.nic[i].spoof);
     }
 }
-static bool nics_read(struct vm_offer *o, struct rd *r)
+static bool offer_nics_read(struct vm_offer *o, struct rd *r)
 {
     unsigned n = rd_u8(r);
     if (!n || n > CONFIG_MAX_NICS)
@@ -547,101 +292,20 @@ static bool nics_read(struct vm_offer *o, struct rd *r)
     return true;
 }
 
-/* The volumes of its checkpoints, in the order of checkpoint_part_at(): n u8, and n times: checkpoint text · disk u8,
- * CHECKPOINT_MEMORY: none · made u64, seconds since 1970 · size u64 · length u64, of a disk 0.  A guest that is being
- * saved stays where they are. */
-static unsigned checkpoints_needs(const struct vm *vm) { return !vm->saving && checkpoint_any(vm->config.name); }
-static void checkpoints_write(const struct vm *vm, struct wr *w)
-{
-    struct checkpoint_part p;
-    unsigned n = 0;
-    while (n < CHECKPOINT_MOVE_MAX && checkpoint_part_at(&vm->config, n, &p))
-        n++;
-    wr_u8(w, (uint8_t)n);
-    for (unsigned i = 0; i < n && checkpoint_part_at(&vm->config, i, &p); i++) {
-        offer_text_write(w, p.checkpoint);
-        wr_u8(w, (uint8_t)p.disk);
-        wr_u64(w, p.time_s);
-        wr_u64(w, p.bytes);
-        wr_u64(w, p.saved);
-    }
-}
-static bool checkpoint_part_read(struct checkpoint_part *p, struct rd *r)
-{
-    *p = (struct checkpoint_part){ .group = NULL };
-    if (!offer_text_read(r, p->checkpoint, sizeof(p->checkpoint)) || !offer_name_ok(p->checkpoint) ||
-        strlen(p->checkpoint) > CHECKPOINT_NAME_MAX)
-        return false;
-    p->disk = rd_u8(r);
-    p->time_s = rd_u64(r);
-    p->bytes = rd_u64(r);
-    if (!p->bytes || p->bytes % BLOCK_SECTOR_MAX || p->bytes > BIT64(46))
-        return false;
-    p->saved = rd_u64(r);
-    return p->disk == CHECKPOINT_MEMORY ? p->saved && p->saved <= p->bytes : !p->saved;
-}
-static bool checkpoints_read(struct vm_offer *o, struct rd *r)
-{
-    unsigned n = rd_u8(r);
-    if (!n || n > CHECKPOINT_MOVE_MAX)
-        return false;
-    for (unsigned i = 0; i < n; i++)
-        if (!checkpoint_part_read(&o->part[i], r))
-            return false;
-    o->n_parts = n;
-    return true;
-}
-/* Is each of a disk of the guest that is a volume, and no disk or memory twice in a checkpoint? */
-static bool checkpoints_fit(const struct vm_offer *o)
-{
-    for (unsigned i = 0; i < o->n_parts; i++) {
-        const struct checkpoint_part *p = &o->part[i];
-        if (p->disk != CHECKPOINT_MEMORY &&
-            (p->disk >= o->config.n_disks || o->config.disk[p->disk].kind != DISK_ON_LV))
-            return false;
-        for (unsigned k = 0; k < i; k++)
-            if (o->part[k].disk == p->disk && !strcmp(o->part[k].checkpoint, p->checkpoint))
-                return false;
-    }
-    return true;
-}
-
 /* No bytes: it is there or not.  A host that does not know this field would run the guest. */
-static unsigned stopped_needs(const struct vm *vm) { return !vm_is_built(vm); }
-static void stopped_write(const struct vm *vm, struct wr *w) { (void)vm, (void)w; }
-static bool stopped_read(struct vm_offer *o, struct rd *r)
+static unsigned offer_stopped_needs(const struct vm *vm) { return !vm_is_built(vm); }
+static void offer_stopped_write(const struct vm *vm, struct wr *w) { (void)vm, (void)w; }
+static bool offer_stopped_read(struct vm_offer *o, struct rd *r)
 {
     (void)r;
     o->stopped = true;
     return true;
 }
 
-/* What is saved of a stopped guest: bytes u64 · flags u8 (1: with_disks) · store text · volume text.  A host that does
- * not know this field would have the guest without its memory. */
-static unsigned saved_needs(const struct vm *vm) { return !vm_is_built(vm) && saved_is(vm->config.name); }
-static void saved_write(const struct vm *vm, struct wr *w)
-{
-    struct saved s = saved_find(vm->config.name);
-    wr_u64(w, s.bytes);
-    wr_u8(w, s.disks != NULL);
-    offer_text_write(w, s.group->vg.name);
-    offer_text_write(w, s.lv->name);
-}
-static bool saved_read(struct vm_offer *o, struct rd *r)
-{
-    struct lv_config *place = &o->saved.place;
-    o->saved.bytes = rd_u64(r);
-    unsigned flags = rd_u8(r);
-    o->saved.with_disks = flags;
-    return o->saved.bytes && o->saved.bytes <= BIT64(46) && flags <= 1 &&
-           offer_text_read(r, place->vg, sizeof(place->vg)) && offer_text_read(r, place->lv, sizeof(place->lv)) &&
-           offer_volume_name_ok(place->lv);
-}
-
 /* Their number again, u16: a host that does not know this field takes 8 at most. */
-static unsigned vcpus_needs(const struct vm *vm) { return offer_n_vcpus(vm) > VM_MAX_VCPUS_0_1; }
-static void vcpus_write(const struct vm *vm, struct wr *w) { wr_u16(w, (uint16_t)offer_n_vcpus(vm)); }
-static bool vcpus_read(struct vm_offer *o, struct rd *r) { return rd_u16(r) == o->config.n_cpus; }
+static unsigned offer_vcpus_needs(const struct vm *vm) { return offer_n_vcpus(vm) > VM_MAX_VCPUS_0_1; }
+static void offer_vcpus_write(const struct vm *vm, struct wr *w) { wr_u16(w, (uint16_t)offer_n_vcpus(vm)); }
+static bool offer_vcpus_read(struct vm_offer *o, struct rd *r) { return rd_u16(r) == o->config.n_cpus; }
 
 static const struct offer_field {
     uint16_t id, version;
@@ -650,7 +314,8 @@ static const struct offer_field {
     void (*write)(const struct vm *vm, struct wr *w);
     bool (*read)(struct vm_offer *o, struct rd *r); /* false: malformed */
 } fields[] = {
-#define FIELD(id, number, version, name, fn) { number, version, name, fn##_needs, fn##_write, fn##_read },
+#define FIELD(id, number, version, name, fn) \
+    { number, version, name, offer_##fn##_needs, offer_##fn##_write, offer_##fn##_read },
     OFFER_FIELDS(FIELD)
 };
 #define NAME_FITS(id, number, version, name, fn) _Static_assert(sizeof(name) <= OFFER_NAME_MAX, "readers have room");
@@ -745,7 +410,7 @@ static enum hv_err offer_fields_parse(struct rd *r, struct vm_offer *o, struct w
             return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", offer_field(OFFER_FIELD_ALONG)->name);
     if (o->saved.bytes && !o->stopped)
         return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", offer_field(OFFER_FIELD_SAVED)->name);
-    if (!checkpoints_fit(o))
+    if (!offer_checkpoints_fit(o))
         return REFUSE(HV_E_PROTO, "the offer's field %s is malformed", offer_field(OFFER_FIELD_CHECKPOINTS)->name);
     return r->bad ? REFUSE(HV_E_PROTO, "the offer is cut off or malformed") : HV_OK;
 }
@@ -814,7 +479,7 @@ static enum hv_err offer_parse_fixed(struct rd *r, struct vm_offer *o, unsigned 
                       "the guest has virtio devices, disks or modules (bits %#x) that this host does not know: update "
                       "this host",
                       virtio);
-    if (ram_disk_bytes && !ram_disk_ok(ram_disk_bytes))
+    if (ram_disk_bytes && !offer_ram_disk_ok(ram_disk_bytes))
         return REFUSE(HV_E_PROTO, "the offer has an impossible disk size");
     o->config.n_nics = !!(virtio & OFFER_NIC), o->config.rng = virtio & OFFER_RNG,
     o->config.balloon = virtio & OFFER_BALLOON, o->config.hvc = virtio & OFFER_HVC;
@@ -876,105 +541,15 @@ enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, s
     enum hv_err e = offer_parse_fixed(&r, o, &bits, why);
     if (!e)
         e = offer_parse_rest(&r, o, bits, why);
-    return !e && !disks_are_known(o) ? REFUSE(HV_E_PROTO, "the offer's disk on a server is malformed") : e;
+    return !e && !offer_disks_known(o) ? REFUSE(HV_E_PROTO, "the offer's disk on a server is malformed") : e;
 }
 
-static bool section_readable(uint16_t id, unsigned version)
+bool offer_section_readable(uint16_t id, unsigned version)
 {
     bool readable = id & VMS_SEC_OPTIONAL;
     for (unsigned k = 0; k < ARRAY_SIZE(sections); k++)
         readable |= sections[k].section == id && version && version <= sections[k].version;
     return readable;
-}
-
-/* Everything that the state will hold must be known here.  What it will lack: vm_state_missing(). */
-static unsigned offer_check_devices(const struct vm_offer *o, reason_fn *add, void *ctx)
-{
-    unsigned n = 0;
-    char text[200];
-    for (unsigned i = 0; i < o->n_devices; i++) {
-        if (section_readable(o->device[i].section, o->device[i].version))
-            continue;
-        snprintf(text, sizeof(text),
-                 "the guest has device state %u (%s) of version %u, which this host does not know: update this host",
-                 o->device[i].section, o->device[i].name, o->device[i].version);
-        add(ctx, text);
-        n++;
-    }
-    return n;
-}
-
-static unsigned offer_check_vendor(const struct vm_offer *o, reason_fn *add, void *ctx)
-{
-    char text[200];
-    if (o->vendor == cpu_ops->vendor)
-        return 0;
-    snprintf(text, sizeof(text),
-             "the guest runs on %s, this host is %s: guests move between processors of one vendor only",
-             cpu_ops_of_vendor(o->vendor)->vendor_name, cpu_ops->vendor_name);
-    add(ctx, text);
-    return 1;
-}
-
-static unsigned offer_check_processor(const struct vm_offer *o, reason_fn *add, void *ctx)
-{
-    static struct cpuid_table host; /* large; service pCPU only */
-    unsigned n = offer_check_vendor(o, add, ctx);
-    char text[200];
-    if (n)
-        return n; /* features of different vendors cannot be compared */
-    cpuid_build(&host, cpuid_host, o->config.n_cpus, clock_tsc_hz);
-    n += cpuid_check(&host, &o->cpuid, add, ctx);
-    if (o->cpuid.xsave_bytes > fpu_save_area_size) {
-        snprintf(text, sizeof(text), "the guest's FPU state has %u bytes, this host keeps %u", o->cpuid.xsave_bytes,
-                 fpu_save_area_size);
-        add(ctx, text);
-        n++;
-    }
-    return n;
-}
-
-bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
-{
-    uint64_t promised = o->tsc_hz / 1000, here = clock_tsc_hz / 1000;
-    enum tsc_fit fit = guest_tsc_fit(o->tsc_hz);
-    if (fit == TSC_SCALED)
-        snprintf(text, len, "tsc: the guest keeps its %lu kHz, scaled from the destination's %lu kHz", promised, here);
-    if (fit == TSC_CHANGES)
-        snprintf(text, len,
-                 "tsc: the guest was promised %lu kHz, the destination runs at %lu kHz and cannot scale: the guest's "
-                 "KVM clock stays right, a bare TSC clock would not",
-                 promised, here);
-    return fit != TSC_FITS;
-}
-
-unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
-{
-    char text[200];
-    unsigned n = !o->stopped                    ? offer_check_processor(o, add, ctx) + offer_check_devices(o, add, ctx)
-                 : o->saved.bytes || o->n_parts ? offer_check_vendor(o, add, ctx)
-                                                : 0;
-    uint64_t need = (o->stopped ? 0 : vm_memory_needed(&o->config, o->n_boot_pages)) + o->boot_bytes;
-    if (!o->stopped && o->config.n_nics && o->mtu > net_mtu()) {
-        snprintf(text, sizeof(text),
-                 "packets of %u bytes pass the network card of the guest's host, this host's card takes %u at most: "
-                 "raise the MTU here, or lower it there",
-                 o->mtu, net_mtu());
-        add(ctx, text);
-        n++;
-    }
-    if (need > free_bytes) {
-        snprintf(text, sizeof(text),
-                 "the guest needs %lu MiB for its memory, disk, boot files and the tables of a move, this host can "
-                 "give "
-                 "%lu MiB: stop another guest here or choose another host",
-                 DIV_ROUND_UP(need, MIB), free_bytes / MIB);
-        add(ctx, text);
-        n++;
-    }
-    if (n && !o->stopped && vm_offer_note(o, text, sizeof(text)))
-        add(ctx, text); /* not a reason by itself, but part of a complete answer */
-    return n;
 }
 
 enum hv_err vm_offer_adopt(struct vm *vm, const struct vm_offer *o)

@@ -61,9 +61,9 @@ struct vm;
     X(VIRTIO,     25, 1, 1, false, true,  needs_always,     "virtio devices", virtio)
 
 /* Fields of an offer from format 3 on, behind those of format 2.  Columns: id, number (with VMS_SEC_OPTIONAL: a host
- * that does not know it takes the guest all the same), newest version, name, and the prefix of its functions _needs,
- * _write and _read in vm_offer.c.  A host that does not know a field is not sent it; if the guest _needs a field that
- * is not optional, validation says so. */
+ * that does not know it takes the guest all the same), newest version, name, and the name of its functions
+ * offer_NAME_needs, _write and _read in vm_offer.c or offer_disks.c.  A host that does not know a field is not sent it;
+ * if the guest _needs a field that is not optional, validation says so. */
 #define OFFER_FIELDS(X) \
     X(SHUTDOWN, 0x8101, 1, "on-shutdown", shutdown) \
     X(SPOOF,    0x8102, 1, "spoof",       spoof)    \

@@ -4,7 +4,8 @@
  * Input: operations of 8 bytes: code, slot and queue, a 16-bit offset, a 32-bit value.  The devices start live with
  * valid rings, so that a few bytes break them in interesting ways.  For every input, only guest memory may change (ASan
  * checks), a device is live or broken, each turn ends, and another host accepts the resulting state. */
-/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/vm/vm_knows.c kernel/config/config.c
+/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/vm/offer_disks.c
+ *   kernel/vm/offer_check.c kernel/vm/vm_knows.c kernel/config/config.c
  *   kernel/config/config_keys.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
  *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c

@@ -4,7 +4,8 @@
  *
  * Input: byte 0, bit 0: patches to a valid state (or offer) instead of raw bytes; bit 1: offer; bit 2: that of a
  * stopped guest with a volume that moves along to a chosen place.  A patch is 3 bytes: offset (2), value. */
-/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/vm/vm_knows.c kernel/config/config.c
+/* fuzz-sources: kernel/vm/vm_state.c kernel/vm/vm_offer.c kernel/vm/offer_disks.c
+ *   kernel/vm/offer_check.c kernel/vm/vm_knows.c kernel/config/config.c
  *   kernel/config/config_keys.c
  *   kernel/dev/devices.c kernel/dev/io_bus.c kernel/dev/pci_guest.c kernel/dev/virtio_pci.c kernel/dev/virtq.c
  *   kernel/dev/vdev.c kernel/dev/vdev_rng.c kernel/dev/vdev_net.c kernel/dev/vdev_blk.c kernel/dev/disk_ram.c

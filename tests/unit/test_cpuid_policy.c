@@ -4,7 +4,8 @@
  *
  * Covered: which features a guest sees, which ones a host lacks, consistency between leaves, a destination's answer,
  * and the pool's file. */
-/* unit-sources: kernel/core/cpuid.c kernel/core/cpu_baseline.c kernel/vm/vm_offer.c kernel/vm/vm_knows.c
+/* unit-sources: kernel/core/cpuid.c kernel/core/cpu_baseline.c kernel/vm/vm_offer.c kernel/vm/offer_disks.c
+ *   kernel/vm/offer_check.c kernel/vm/vm_knows.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c kernel/lib/print.c
  *   tests/fakes/log.c tests/fakes/page.c tests/fakes/vm_memory.c tests/fakes/lvm.c */
 #include <cmocka.h>

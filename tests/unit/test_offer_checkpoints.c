@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/unit/test_offer_checkpoints.c - the offer's field with the volumes of a guest's checkpoints: what is written is
  * read, what is malformed is refused, and a host of before is told apart. */
-/* unit-sources: kernel/core/cpuid.c kernel/core/cpu_baseline.c kernel/vm/vm_knows.c
+/* unit-sources: kernel/vm/vm_offer.c kernel/vm/offer_disks.c kernel/vm/offer_check.c
+ *   kernel/core/cpuid.c kernel/core/cpu_baseline.c kernel/vm/vm_knows.c
  *   kernel/config/config.c kernel/config/config_keys.c kernel/lib/err.c kernel/lib/print.c
  *   tests/fakes/log.c tests/fakes/page.c tests/fakes/vm_memory.c tests/fakes/lvm.c */
 #include <cmocka.h>
@@ -9,11 +10,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include "kernel/core/vm.h"
 #include "kernel/dev/pvclock.h"
-#include "kernel/vm/vm_offer.c"
+#include "kernel/host/x86/fpu.h"
+#include "kernel/vm/offer_impl.h"
 #include "tests/fakes/lvm.h"
 
-/* ---- what vm_offer.c wants of the rest ---- */
+/* ---- what offers want of the rest ---- */
 
 static struct cpu_ops fake_ops = { .vendor = 1, .vendor_name = "One" };
 const struct cpu_ops *cpu_ops = &fake_ops;
@@ -47,11 +51,11 @@ static bool carried(struct vm_offer *o, size_t cut)
 {
     static uint8_t bytes[VM_OFFER_MAX];
     struct wr w = wr_init(bytes, sizeof(bytes));
-    checkpoints_write(&guest, &w);
+    offer_checkpoints_write(&guest, &w);
     assert_false(w.bad);
     struct rd r = rd_init(bytes, w.len - cut);
     *o = (struct vm_offer){ .config = guest.config };
-    return checkpoints_read(o, &r) && !r.bad && !rd_left(&r) && checkpoints_fit(o);
+    return offer_checkpoints_read(o, &r) && !r.bad && !rd_left(&r) && offer_checkpoints_fit(o);
 }
 
 static void test_carried(void **state)
