@@ -32,6 +32,9 @@ struct svm_vcpu {
     uint64_t tsc_ratio;   /* [o] MSR_TSC_RATIO while loaded; 0: not scaled */
     bool loaded;          /* [o] between vcpu_load and vcpu_unload */
     bool features_masked; /* [o] intercepts already follow the guest's CPUID */
+    uint64_t cr0_cd;      /* [o] CD and NW as the guest has set them; the real CR0 has neither, unless cr0_bare */
+    bool cr0_bare;        /* [o] no access to CR0 exits until the next load: svm_cr.c */
+    bool cr4_mce;         /* [o] the guest's CR4.MCE; the real one is set */
     unsigned ran_on;      /* [o] pCPU of the last load; ~0u: none yet */
     uint32_t asid_gen;    /* [o] ran_on's generation in which the ASID was assigned */
     bool nmi_blocked;     /* [o] from the injection of an NMI to the guest's IRET */
@@ -85,7 +88,15 @@ void svm_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset);
 uint64_t svm_cr4_of_host(void);
 /** Intercept what this processor has, the guest's CPUID does not show, and SVM can intercept.  vm->cpuid is set. */
 void svm_features_mask(struct svm_vcpu *s);
-/** Emulate the intercepted write to CR4, or inject #GP. */
+/** CR0 and CR4 as the guest reads them.  Put: set them, with the bits and intercepts that the host needs. */
+uint64_t svm_cr0_get(const struct svm_vcpu *s);
+uint64_t svm_cr4_get(const struct svm_vcpu *s);
+void svm_cr0_put(struct svm_vcpu *s, uint64_t cr0);
+void svm_cr4_put(struct svm_vcpu *s, uint64_t cr4);
+/** Emulate the intercepted read of CR0 or CR4. */
+void svm_cr_read(struct svm_vcpu *s, unsigned cr);
+/** Emulate the intercepted write to CR0 or CR4, or inject #GP. */
+void svm_cr0_write(struct svm_vcpu *s);
 void svm_cr4_write(struct svm_vcpu *s);
 
 /* svm_run.c, svm_exit.c */

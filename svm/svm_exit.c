@@ -99,9 +99,9 @@ void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x)
         log_error("svm", "machine check while a guest ran");
         svm_exit_hw(s, x, VCPU_EXIT_UNKNOWN);
         break;
-    case SVM_EXIT_CPUID: svm_exit_insn(s, x, VCPU_EXIT_CPUID, "\x0f\xa2", 2); break;
-    case SVM_EXIT_HLT:   svm_exit_insn(s, x, VCPU_EXIT_HLT, "\xf4", 1); break;
-    case SVM_EXIT_IOIO:  svm_exit_io(s, x); break;
+    case SVM_EXIT_CPUID:                               svm_exit_insn(s, x, VCPU_EXIT_CPUID, "\x0f\xa2", 2); break;
+    case SVM_EXIT_HLT:                                 svm_exit_insn(s, x, VCPU_EXIT_HLT, "\xf4", 1); break;
+    case SVM_EXIT_IOIO:                                svm_exit_io(s, x); break;
     case SVM_EXIT_MSR:
         x->kind = VCPU_EXIT_MSR;
         x->msr.write = s->vmcb->ctl.exit_info1 & 1;
@@ -115,6 +115,10 @@ void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x)
     case SVM_EXIT_RDPMC: /* no performance counters: every index is out of range */
         svm_inject(&s->v, &(struct vcpu_event){ EVENT_EXCEPTION, 13, true, 0 });
         break;
+    case SVM_EXIT_CR0_READ:    svm_cr_read(s, 0); break;
+    case SVM_EXIT_CR4_READ:    svm_cr_read(s, 4); break;
+    case SVM_EXIT_CR0_WRITE:
+    case SVM_EXIT_CR0_SEL:     svm_cr0_write(s); break;
     case SVM_EXIT_CR4_WRITE:   svm_cr4_write(s); break;
     case SVM_EXIT_RSM:
     case SVM_EXIT_INVLPGA:

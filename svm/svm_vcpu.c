@@ -58,8 +58,8 @@ static void vmcb_seg_set(struct vmcb *b, enum seg_id id, const struct seg *seg)
     b->ctl.clean &= ~CLEAN_SEG;
 }
 
-/* Intercepts that never change.  Not among them: control registers (the guest's under nested paging and V_TPR, but see
- * svm_cr.c), RDTSC (TSC offset), task switches (the processor does them).  #MC is the host's.  #DB and #AC: a guest can
+/* Intercepts that never change.  Not among them: CR0 and CR4 (svm_cr.c), CR3 and CR8 (the guest's, by nested paging and
+ * V_TPR), RDTSC (TSC offset), task switches (the processor does them).  #MC is the host's.  #DB and #AC: a guest can
  * make their delivery raise them again without end, inside one instruction, where no interrupt is taken.  Each exit
  * lets the host take its interrupts. */
 static void svm_intercepts_init(struct vmcb_ctl *c)
@@ -160,6 +160,8 @@ void svm_vcpu_load(struct vcpu *v)
     if (svm_features.rdtscp)
         svm_wrmsr(MSR_TSC_AUX, v->tsc_aux);
     svm_tsc_ratio_load(s);
+    if (s->cr0_bare)
+        svm_cr0_put(s, svm_cr0_get(s));
     if (!s->features_masked && v->vm->cpuid) {
         svm_features_mask(s);
         s->features_masked = true;
@@ -197,7 +199,7 @@ void svm_regs_get(struct vcpu *v, struct vcpu_regs *r)
         r->seg[i] = svm_seg_get(v, i);
     r->gdtr = (struct dtable){ m->gdtr.limit, m->gdtr.base };
     r->idtr = (struct dtable){ m->idtr.limit, m->idtr.base };
-    r->cr0 = m->cr0, r->cr2 = m->cr2, r->cr3 = m->cr3, r->cr4 = m->cr4;
+    r->cr0 = svm_cr0_get(s), r->cr2 = m->cr2, r->cr3 = m->cr3, r->cr4 = svm_cr4_get(s);
     for (unsigned i = 0; i < 4; i++)
         r->dr[i] = s->loaded ? svm_dr_read(i) : s->dr[i];
     r->dr6 = m->dr6, r->dr7 = m->dr7;
@@ -228,7 +230,9 @@ void svm_regs_set(struct vcpu *v, const struct vcpu_regs *r)
     m->cpl = (uint8_t)(r->seg[SEG_SS].ar >> 5 & 3); /* SS.DPL is the CPL in every mode */
     m->gdtr = (struct vmcb_seg){ .limit = r->gdtr.limit, .base = r->gdtr.base };
     m->idtr = (struct vmcb_seg){ .limit = r->idtr.limit, .base = r->idtr.base };
-    m->cr0 = r->cr0, m->cr2 = r->cr2, m->cr3 = r->cr3, m->cr4 = r->cr4;
+    svm_cr0_put(s, r->cr0);
+    svm_cr4_put(s, r->cr4);
+    m->cr2 = r->cr2, m->cr3 = r->cr3;
     m->dr6 = r->dr6, m->dr7 = r->dr7;
     for (unsigned i = 0; i < 4; i++) {
         s->dr[i] = r->dr[i];
@@ -248,8 +252,9 @@ void svm_regs_set(struct vcpu *v, const struct vcpu_regs *r)
 
 void svm_paging_get(struct vcpu *v, uint64_t *cr0, uint64_t *cr3, uint64_t *cr4, uint64_t *efer, unsigned *cpl)
 {
-    const struct vmcb_save *m = &to_svm(v)->vmcb->save;
-    *cr0 = m->cr0, *cr3 = m->cr3, *cr4 = m->cr4, *efer = m->efer & ~EFER_SVME, *cpl = m->cpl;
+    const struct svm_vcpu *s = to_svm(v);
+    const struct vmcb_save *m = &s->vmcb->save;
+    *cr0 = svm_cr0_get(s), *cr3 = m->cr3, *cr4 = svm_cr4_get(s), *efer = m->efer & ~EFER_SVME, *cpl = m->cpl;
 }
 
 void svm_tsc_set(struct vcpu *v, uint64_t ratio, int64_t offset)
@@ -271,8 +276,8 @@ void svm_dump(struct vcpu *v, struct printer *out)
                c->asid, (int)s->ran_on, c->clean, c->tlb_control, c->vintr, c->int_shadow);
     print_line(out, "last exit 0x%lx info1 0x%lx info2 0x%lx cut event 0x%lx; to inject 0x%lx", c->exit_code,
                c->exit_info1, c->exit_info2, c->exit_int_info, c->event_inj);
-    print_line(out, "cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx cpl %u nCR3 %lx", m->cr0, m->cr2, m->cr3, m->cr4, m->efer,
-               m->cpl, c->n_cr3);
+    print_line(out, "cr0 %lx (real %lx) cr2 %lx cr3 %lx cr4 %lx (real %lx) efer %lx cpl %u nCR3 %lx", svm_cr0_get(s),
+               m->cr0, m->cr2, m->cr3, svm_cr4_get(s), m->cr4, m->efer, m->cpl, c->n_cr3);
     print_line(out, "nmi_blocked %d iret_pending %d tsc_offset %ld tsc_ratio 0x%lx%s", s->nmi_blocked, s->iret_pending,
                c->tsc_offset, s->tsc_ratio, s->tsc_ratio ? "" : " (not scaled)");
 }

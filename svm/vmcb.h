@@ -12,6 +12,7 @@
 
 struct vmcb_ctl {                           /* APM 2 App. B "VMCB Layout", control area */
     uint16_t icept_cr_read, icept_cr_write; /* bit n: CRn */
+#define ICEPT_CR0 (1u << 0)
 #define ICEPT_CR4 (1u << 4)
     uint16_t icept_dr_read, icept_dr_write;
     uint32_t icept_exc; /* 0x008 bit n: exception vector n */
@@ -21,6 +22,7 @@ struct vmcb_ctl {                           /* APM 2 App. B "VMCB Layout", contr
 #define ICEPT3_SMI      BIT32(2)
 #define ICEPT3_INIT     BIT32(3)
 #define ICEPT3_VINTR    BIT32(4) /* exit when a virtual interrupt could be taken */
+#define ICEPT3_CR0_SEL  BIT32(5) /* writes of CR0 that change more than TS and MP */
 #define ICEPT3_RDPMC    BIT32(15)
 #define ICEPT3_CPUID    BIT32(18)
 #define ICEPT3_RSM      BIT32(19)
@@ -176,6 +178,9 @@ VMCB_AT(struct vmcb_save, dbgctl, 0x270);
 _Static_assert(sizeof(struct vmcb) == 0x1000, "APM 2 App. B");
 
 /* Exit codes: APM 2 App. C "SVM Intercept Exit Codes". */
+#define SVM_EXIT_CR0_READ    0x00ul
+#define SVM_EXIT_CR4_READ    0x04ul
+#define SVM_EXIT_CR0_WRITE   0x10ul
 #define SVM_EXIT_CR4_WRITE   0x14ul
 #define SVM_EXIT_EXC(n)      (0x40ul + (n))
 #define SVM_EXIT_INTR        0x60ul
@@ -183,6 +188,7 @@ _Static_assert(sizeof(struct vmcb) == 0x1000, "APM 2 App. B");
 #define SVM_EXIT_SMI         0x62ul
 #define SVM_EXIT_INIT        0x63ul
 #define SVM_EXIT_VINTR       0x64ul
+#define SVM_EXIT_CR0_SEL     0x65ul
 #define SVM_EXIT_RDPMC       0x6ful
 #define SVM_EXIT_CPUID       0x72ul
 #define SVM_EXIT_RSM         0x73ul
@@ -239,6 +245,8 @@ _Static_assert(sizeof(struct vmcb) == 0x1000, "APM 2 App. B");
         }                                                 \
     } while (0)
 static inline void vmcb_set_icept_exc(struct vmcb *b, uint32_t x) { VMCB_SET(b, CLEAN_I, ctl, icept_exc, x); }
+static inline void vmcb_set_icept_cr_read(struct vmcb *b, uint16_t x) { VMCB_SET(b, CLEAN_I, ctl, icept_cr_read, x); }
+static inline void vmcb_set_icept_cr_write(struct vmcb *b, uint16_t x) { VMCB_SET(b, CLEAN_I, ctl, icept_cr_write, x); }
 static inline void vmcb_set_icept3(struct vmcb *b, uint32_t x) { VMCB_SET(b, CLEAN_I, ctl, icept3, x); }
 static inline void vmcb_set_icept4(struct vmcb *b, uint32_t x) { VMCB_SET(b, CLEAN_I, ctl, icept4, x); }
 static inline void vmcb_set_tsc_offset(struct vmcb *b, uint64_t x) { VMCB_SET(b, CLEAN_I, ctl, tsc_offset, x); }

@@ -109,8 +109,9 @@ unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op)
     return skip + n_op <= n && !memcmp(buf + skip, op, n_op) ? skip + n_op : 0;
 }
 
-/* 0F 22 /r: reg is the control register, rm the general one, both extended by a REX prefix right before. */
-unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val)
+/* 0F 20 /r reads control register cr, 0F 22 /r writes it.  reg is the control register, rm the general one (*gpr), both
+ * extended by a REX prefix right before.  *wide: in 64-bit code.  Returns the length; 0: it is another instruction. */
+static unsigned insn_cr_decode(struct vcpu *v, uint8_t opcode, unsigned cr, unsigned *gpr, bool *wide)
 {
     uint8_t buf[INSN_ROOM];
     struct code code;
@@ -118,14 +119,34 @@ unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val)
     unsigned n = insn_fetch(v, &code, buf), at = 0;
     while (at < n && insn_is_prefix(buf[at], code.mode))
         at++;
-    if (at + 3 > n || buf[at] != 0x0f || buf[at + 1] != 0x22)
+    if (at + 3 > n || buf[at] != 0x0f || buf[at + 1] != opcode)
         return 0;
     unsigned rex = code.mode == 64 && at && (buf[at - 1] & 0xf0) == 0x40 ? buf[at - 1] : 0, modrm = buf[at + 2];
     if (((modrm >> 3 & 7) | (rex & 4) << 1) != cr)
         return 0;
-    uint64_t gpr = v->gpr[(modrm & 7) | (rex & 1) << 3];
-    *val = code.mode == 64 ? gpr : (uint32_t)gpr;
+    *gpr = (modrm & 7) | (rex & 1) << 3;
+    *wide = code.mode == 64;
     return at + 3;
+}
+
+unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val)
+{
+    unsigned gpr;
+    bool wide;
+    unsigned len = insn_cr_decode(v, 0x22, cr, &gpr, &wide);
+    if (len)
+        *val = wide ? v->gpr[gpr] : (uint32_t)v->gpr[gpr];
+    return len;
+}
+
+unsigned insn_mov_from_cr(struct vcpu *v, unsigned cr, uint64_t val)
+{
+    unsigned gpr;
+    bool wide;
+    unsigned len = insn_cr_decode(v, 0x20, cr, &gpr, &wide);
+    if (len)
+        v->gpr[gpr] = wide ? val : (uint32_t)val;
+    return len;
 }
 
 static void insn_decoder_init(ZydisDecoder *d, unsigned mode)

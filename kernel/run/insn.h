@@ -21,6 +21,8 @@ unsigned insn_len_known(struct vcpu *v, const uint8_t *op, unsigned n_op);
 
 /** The same for a MOV to control register cr; *val: what it writes (32 bits outside 64-bit code). */
 unsigned insn_mov_to_cr(struct vcpu *v, unsigned cr, uint64_t *val);
+/** The same for a MOV from control register cr, which reads as val: writes the general register. */
+unsigned insn_mov_from_cr(struct vcpu *v, unsigned cr, uint64_t val);
 
 /** Emulate the instruction at CS:RIP, which accesses fault_gpa (write: a store) outside RAM, and advance RIP.  A REP
  *  string instruction does a bounded number of elements per call; RIP stays until the last.  HV_OK also when a fault

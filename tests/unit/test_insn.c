@@ -439,6 +439,22 @@ static void test_mov_to_cr(void **state)
     assert_int_equal(insn_mov_to_cr(&v, 4, &val), 0);
 }
 
+static void test_mov_from_cr(void **state)
+{
+    (void)state;
+    v.gpr[GPR_R15] = v.gpr[GPR_RBX] = 1;
+    CODE_IS("\x41\x0f\x20\xe7"); /* mov r15, cr4 */
+    assert_int_equal(insn_mov_from_cr(&v, 4, BIT64(40) | 7), 4);
+    assert_int_equal(v.gpr[GPR_R15], BIT64(40) | 7);
+    assert_int_equal(insn_mov_from_cr(&v, 0, 9), 0);
+    CODE_IS("\x0f\x22\xe3"); /* mov cr4, rbx */
+    assert_int_equal(insn_mov_from_cr(&v, 4, 9), 0);
+    fake_regs.seg[SEG_CS].ar = 0xc09b; /* 32-bit code */
+    CODE_IS("\x0f\x20\xe3");
+    assert_int_equal(insn_mov_from_cr(&v, 4, BIT64(40) | 7), 3);
+    assert_int_equal(v.gpr[GPR_RBX], 7);
+}
+
 /* ---- SIMD -------------------------------------------------------------------------------------------------------- */
 #define XSAVE_PARTS 7u /* x87, SSE, AVX */
 static uint8_t area[2][4096] __attribute__((aligned(64)));
@@ -772,6 +788,7 @@ int main(void)
                                         T(test_crossing_into_a_device),
                                         T(test_modes_and_lengths),
                                         T(test_mov_to_cr),
+                                        T(test_mov_from_cr),
                                         T(test_simd_same_as_the_processor),
                                         T(test_simd_refused),
                                         T(test_stack),

@@ -708,7 +708,8 @@ static void end_features(void)
 static void test_intercepts_follow_the_guests_cpuid(void **state)
 {
     (void)state;
-    assert_false(b->ctl.icept_cr_write || b->ctl.icept5 || (b->ctl.icept4 & ICEPT4_RDTSCP));
+    assert_false(b->ctl.icept5 || (b->ctl.icept4 & ICEPT4_RDTSCP));
+    svm_cr0_put(to_svm(v), CR0_PE);
     begin_features(BIT32(7)); /* the processor has no bit of CR4 beyond what the guest may know of */
     assert_int_equal(b->ctl.icept_cr_write, ICEPT_CR4); /* but QEMU's takes all others as well */
     assert_int_equal(b->ctl.icept5, 0);                 /* no INVPCID: nothing to intercept */
@@ -731,7 +732,7 @@ static bool cr4_write(uint64_t val)
     v->gpr[GPR_RAX] = val;
     assert_int_equal(run(SVM_EXIT_CR4_WRITE, 0, 0), VCPU_EXIT_INTR);
     if (v->rip == 0x1003) {
-        assert_int_equal(b->save.cr4, val);
+        assert_int_equal(b->save.cr4, val | CR4_MCE);
         return true;
     }
     assert_int_equal(v->rip, 0x1000);
@@ -772,6 +773,142 @@ static void test_cr4_writes(void **state)
     assert_int_equal(run(SVM_EXIT_CR4_WRITE, 0, 0), VCPU_EXIT_INTR);
     assert_int_equal(v->rip, 0x1000);
     assert_int_equal(b->ctl.event_inj, 0);
+    end_features();
+}
+
+/* ---- what the guest sees of CR0 and CR4 ---- */
+
+static uint64_t guest_cr(unsigned cr)
+{
+    uint64_t cr0, cr3, cr4, efer;
+    unsigned cpl;
+    svm_cpu_ops.paging_get(v, &cr0, &cr3, &cr4, &efer, &cpl);
+    return cr ? cr4 : cr0;
+}
+
+/* Execute an instruction that exits with this code: carried out? */
+static bool cr_insn(const char *insn, uint64_t code, uint64_t rax)
+{
+    code_at_rip(insn, 3);
+    b->ctl.event_inj = 0;
+    v->rip = 0x1000;
+    v->gpr[GPR_RAX] = rax;
+    assert_int_equal(run(code, 0, 0), VCPU_EXIT_INTR);
+    if (v->rip == 0x1003)
+        return true;
+    assert_int_equal(v->rip, 0x1000);
+    return false;
+}
+#define MOV_TO_CR0   "\x0f\x22\xc0"
+#define MOV_FROM_CR0 "\x0f\x20\xc0"
+#define MOV_TO_CR4   "\x0f\x22\xe0"
+#define MOV_FROM_CR4 "\x0f\x20\xe0"
+#define SMSW_EAX     "\x0f\x01\xe0"
+#define CD_NW        (CR0_CD | CR0_NW)
+
+static void begin_cr(uint64_t cr0, uint64_t cr4)
+{
+    struct vcpu_regs r;
+    begin_features(BIT32(7));
+    svm_cpu_ops.regs_get(v, &r);
+    r.cr0 = cr0, r.cr4 = cr4, r.efer = 0, r.seg[SEG_CS].ar = 0xc09b;
+    svm_cpu_ops.regs_set(v, &r);
+}
+
+/* Without it a machine check would shut the processor down while the guest runs. */
+static void test_cr4_mce_is_the_hosts(void **state)
+{
+    (void)state;
+    begin_cr(0x11, CR4_PAE);
+    assert_int_equal(b->save.cr4, CR4_PAE | CR4_MCE);
+    assert_int_equal(guest_cr(4), CR4_PAE);
+    assert_true(b->ctl.icept_cr_read & ICEPT_CR4);
+    assert_true(cr_insn(MOV_FROM_CR4, SVM_EXIT_CR4_READ, 0));
+    assert_int_equal(v->gpr[GPR_RAX], CR4_PAE);
+    b->ctl.clean = CLEAN_ALL;
+    assert_true(cr_insn(MOV_TO_CR4, SVM_EXIT_CR4_WRITE, CR4_PAE | CR4_MCE));
+    assert_int_equal(guest_cr(4), CR4_PAE | CR4_MCE);
+    assert_false(b->ctl.icept_cr_read & ICEPT_CR4); /* it reads what is there */
+    assert_false(b->ctl.clean & CLEAN_I);
+    assert_true(cr_insn(MOV_TO_CR4, SVM_EXIT_CR4_WRITE, CR4_PAE));
+    assert_int_equal(b->save.cr4, CR4_PAE | CR4_MCE);
+    assert_int_equal(guest_cr(4), CR4_PAE);
+    assert_true(b->ctl.icept_cr_read & ICEPT_CR4);
+    end_features();
+}
+
+/* A guest that turns its cache off, as Linux does when it writes MTRRs. */
+static void test_cr0_cd_has_no_effect(void **state)
+{
+    (void)state;
+    begin_cr(0x11, 0);
+    assert_true(b->ctl.icept3 & ICEPT3_CR0_SEL);
+    assert_false((b->ctl.icept_cr_read | b->ctl.icept_cr_write) & ICEPT_CR0);
+    assert_true(cr_insn(MOV_TO_CR0, SVM_EXIT_CR0_SEL, 0x11 | CD_NW));
+    assert_int_equal(b->save.cr0, 0x11);
+    assert_int_equal(guest_cr(0), 0x11 | CD_NW);
+    assert_true(b->ctl.icept_cr_read & b->ctl.icept_cr_write & ICEPT_CR0);
+    assert_true(cr_insn(MOV_FROM_CR0, SVM_EXIT_CR0_READ, 0));
+    assert_int_equal(v->gpr[GPR_RAX], 0x11 | CD_NW);
+    assert_true(cr_insn(MOV_TO_CR0, SVM_EXIT_CR0_WRITE, 0x11)); /* the real register does not change */
+    assert_int_equal(guest_cr(0), 0x11);
+    assert_false((b->ctl.icept_cr_read | b->ctl.icept_cr_write) & ICEPT_CR0);
+    end_features();
+}
+
+static void test_cr0_state_moves_with_cd(void **state)
+{
+    struct vcpu_regs r;
+    (void)state;
+    begin_cr(0x11 | CD_NW, 0);
+    svm_cpu_ops.regs_get(v, &r);
+    assert_int_equal(r.cr0, 0x11 | CD_NW);
+    assert_int_equal(r.cr4, 0);
+    assert_int_equal(b->save.cr0, 0x11);
+    end_features();
+}
+
+/* SMSW, LMSW and CLTS: the processor executes them with the guest's own CR0, for the rest of this slice. */
+static void test_cr0_by_other_instructions(void **state)
+{
+    (void)state;
+    begin_cr(0x11 | CR0_CD, 0);
+    assert_false(cr_insn(SMSW_EAX, SVM_EXIT_CR0_READ, 0));
+    assert_int_equal(b->ctl.event_inj, 0);
+    assert_int_equal(b->save.cr0, 0x11 | CR0_CD);
+    assert_false((b->ctl.icept_cr_read | b->ctl.icept_cr_write) & ICEPT_CR0);
+    assert_false(b->ctl.icept3 & ICEPT3_CR0_SEL);
+    b->save.cr0 |= CR0_TS; /* by LMSW */
+    assert_int_equal(guest_cr(0), 0x11 | CR0_CD | CR0_TS);
+    svm_cpu_ops.vcpu_unload(v);
+    svm_cpu_ops.vcpu_load(v);
+    assert_int_equal(b->save.cr0, 0x11 | CR0_TS);
+    assert_int_equal(guest_cr(0), 0x11 | CR0_CD | CR0_TS);
+    assert_true(b->ctl.icept3 & ICEPT3_CR0_SEL);
+    assert_false(cr_insn(SMSW_EAX, SVM_EXIT_CR0_WRITE, 0)); /* likewise, as if LMSW */
+    assert_int_equal(b->save.cr0, 0x11 | CR0_CD | CR0_TS);
+    end_features();
+}
+
+static void test_cr0_rules(void **state)
+{
+    (void)state;
+    begin_cr(0x11, CR4_PAE);
+    const uint64_t gp = EVENTINJ_VALID | EVENTINJ_EV | EVENTINJ_TYPE_EXC << 8 | 13;
+#define CR0_REFUSED(val)                                      \
+    assert_false(cr_insn(MOV_TO_CR0, SVM_EXIT_CR0_SEL, val)); \
+    assert_int_equal(b->ctl.event_inj, gp)
+    CR0_REFUSED(CR0_PG);          /* without PE */
+    CR0_REFUSED(CR0_PE | CR0_NW); /* without CD */
+    b->save.efer |= EFER_LME;
+    v->tlb_flush = false;
+    assert_true(cr_insn(MOV_TO_CR0, SVM_EXIT_CR0_SEL, CR0_PG | CR0_PE));
+    assert_int_equal(b->save.cr0, CR0_PG | CR0_PE | CR0_ET);
+    assert_true(b->save.efer & EFER_LMA);
+    assert_true(v->tlb_flush);
+    b->save.cr0 &= ~CR0_PG;
+    b->save.cr4 &= ~CR4_PAE;
+    CR0_REFUSED(CR0_PE | CR0_PG); /* long mode without PAE */
     end_features();
 }
 
@@ -845,6 +982,11 @@ int main(void)
                                         T(test_tsc_scaling),
                                         T(test_intercepts_follow_the_guests_cpuid),
                                         T(test_cr4_writes),
+                                        T(test_cr4_mce_is_the_hosts),
+                                        T(test_cr0_cd_has_no_effect),
+                                        T(test_cr0_state_moves_with_cd),
+                                        T(test_cr0_by_other_instructions),
+                                        T(test_cr0_rules),
                                         T(test_vmcb_check) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
