@@ -14,7 +14,7 @@
  * (`feature_cr4`) and EFER, sizes.  All other registers are values (family, caches, topology, sizes), made by the
  * functions below.
  *
- * Not virtualized, so not shown: SVM, VMX, MONITOR, PMU, MCE, SPEC_CTRL and related bits, XSAVES, protection keys.
+ * Not virtualized, so not shown: SVM, VMX, MONITOR, PMU, SPEC_CTRL and related bits, XSAVES, protection keys.
  * Left out on purpose:
  *   invariant TSC   a move may bring another TSC rate; the clock page (pvclock.c) can announce it, the bare TSC cannot
  *   TOPOEXT         the older leaves describe 1 to 8 equal cores well enough */
@@ -55,7 +55,8 @@ static const struct feature {
     D1(5, 1, 0, "msr"), D1(6, 1, 0, "pae"), D1(8, 1, 0, "cmpxchg8b"), D1(11, 1, 0, "sep"), D1(13, 1, 0, "pge"),
     D1(15, 1, 0, "cmov"), D1(16, 1, 0, "pat"), D1(17, 1, 0, "pse36"), D1(19, 1, 0, "clflush"), D1(23, 1, 0, "mmx"),
     D1(24, 1, 0, "fxsr"), D1(25, 1, 0, "sse"), D1(26, 1, 0, "sse2"), D1(27, 0, 0, "self-snoop"),
-    D1(9, 0, FORCED, "apic"), D1(12, 0, FORCED, "mtrr"),
+    D1(7, 0, EMULATED | NEW, "mce"), D1(14, 0, EMULATED | NEW, "mca"), D1(9, 0, FORCED, "apic"),
+    D1(12, 0, FORCED, "mtrr"),
 #define A6(bit, level, flags, name) { 6, 0, CPUID_EAX, bit, level, flags, name }
     A6(2, 0, FORCED, "arat"),
 #define B7(bit, level, flags, name) { 7, 0, CPUID_EBX, bit, level, flags, name }
@@ -111,6 +112,8 @@ static const struct {
     { 0x3b, 0x3b, 7, 0, CPUID_EBX, 1 },                       /* TSC_ADJUST */
     { 0xe1, 0xe1, 7, 0, CPUID_ECX, 5 },                       /* UMWAIT_CONTROL */
     { 0x174, 0x176, 1, 0, CPUID_EDX, 11 },                    /* SYSENTER_CS, _ESP, _EIP: sep */
+    { 0x17b, 0x17b, 1, 0, CPUID_EDX, 14 },                    /* MCG_CTL: mca */
+    { 0x400, 0x47f, 1, 0, CPUID_EDX, 14 },                    /* banks 0 to 31 */
     { 0x1c4, 0x1c5, 0xd, 1, CPUID_EAX, 4 },                   /* XFD, XFD_ERR */
     { 0x277, 0x277, 1, 0, CPUID_EDX, 16 },                    /* PAT */
     { 0x6a0, 0x6a8, 7, 0, CPUID_ECX, 7 },                     /* CET */

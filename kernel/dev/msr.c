@@ -5,6 +5,10 @@
  *   stored     written and read back; migrated by number
  *   constant   read-only; writes are ignored
  *   refused    #GP without a log line, since kernels probe them on purpose
+ * Machine checks.  A guest that is shown MCA has the registers of KVM's virtual machine check, without an error: one in
+ * its memory stops it (kernel/vm/vm_machine_check.c).  They are stored.  A move carries those that the guest has
+ * changed; a host that does not know them refuses its CPUID.
+ *
  * Registers with an effect are in the switches of msr_read() and msr_write(), or held by the vendor (cpu_ops). */
 #include "kernel/dev/msr.h"
 
@@ -30,15 +34,25 @@ enum {
     X2APIC_FIRST = 0x800,
     X2APIC_LAST = 0x8ff,
 };
-#define IA32_EFER        0xc0000080u
-#define IA32_STAR        0xc0000081u
-#define IA32_LSTAR       0xc0000082u
-#define IA32_CSTAR       0xc0000083u
-#define IA32_FMASK       0xc0000084u
-#define IA32_FS_BASE     0xc0000100u
-#define IA32_GS_BASE     0xc0000101u
-#define IA32_KGS_BASE    0xc0000102u
-#define IA32_TSC_AUX_MSR 0xc0000103u
+enum {
+    MCG_CAP = 0x179,
+    MCG_STATUS,
+    MCG_CTL,
+    MC0_CTL = 0x400,
+    MC_LAST = MC0_CTL + 4 * 10 - 1,
+    HWCR = 0xc0010015u,
+};
+#define MCG_CAP_VALUE       0x100010au /* 10 banks, MCG_CTL, recovery (SER_P) */
+#define HWCR_MC_STATUS_WREN BIT64(18)
+#define IA32_EFER           0xc0000080u
+#define IA32_STAR           0xc0000081u
+#define IA32_LSTAR          0xc0000082u
+#define IA32_CSTAR          0xc0000083u
+#define IA32_FMASK          0xc0000084u
+#define IA32_FS_BASE        0xc0000100u
+#define IA32_GS_BASE        0xc0000101u
+#define IA32_KGS_BASE       0xc0000102u
+#define IA32_TSC_AUX_MSR    0xc0000103u
 
 #define EFER_BIT_LME BIT64(8)
 
@@ -48,11 +62,13 @@ enum {
 /* MSR_N_STORED registers together at most. */
 static const struct { uint32_t first, last; uint64_t reset; } stored[] = {
     { 0x1a0, 0x1a0, 1 },                                /* MISC_ENABLE: fast strings */
+    { MCG_STATUS, MCG_STATUS, 0 }, { MCG_CTL, MCG_CTL, UINT64_MAX },
+    { MC0_CTL, MC_LAST, 0 },                            /* CTL, STATUS, ADDR, MISC; CTL: all ones */
     { MTRR_PHYS_FIRST, MTRR_PHYS_LAST, 0 },
     { 0x250, 0x250, 0 }, { 0x258, 0x259, 0 }, { 0x268, 0x26f, 0 },              /* fixed-range MTRRs */
     { MTRR_DEF_TYPE, MTRR_DEF_TYPE, 0x806 },            /* enabled, all write-back: what firmware sets up in a VM */
     { 0xc0010010, 0xc0010010, 0 },                      /* SYSCFG */
-    { 0xc0010015, 0xc0010015, BIT64(24) },              /* HWCR: TSC runs at P0 frequency */
+    { HWCR, HWCR, BIT64(24) },                          /* TSC runs at P0 frequency */
     { 0xc001001f, 0xc001001f, 0 },                      /* NB_CFG */
     /* In both, Linux sets bits against Zen 1 errata and checks that they read back. */
     { 0xc0011028, 0xc0011028, 0 },                      /* FP_CFG */
@@ -66,7 +82,7 @@ static const struct { uint32_t first, last; uint64_t val; } constant[] = {
     { IA32_BIOS_UPDT_TRIG, IA32_BIOS_UPDT_TRIG, 0 },
     { 0xce, 0xce, 0 }, { 0x198, 0x198, 0 },             /* PLATFORM_INFO, PERF_STATUS */
     { 0xfe, 0xfe, MTRR_CAP_VALUE },
-    { 0x179, 0x17a, 0 },                                /* MCG_CAP: no banks; MCG_STATUS */
+    { MCG_CAP, MCG_STATUS, 0 },                         /* without MCA: no banks */
     { 0x1db, 0x1de, 0 },                                /* last branch and exception addresses */
     { 0xc0010000, 0xc0010007, 0 },                      /* K7 performance counters: exist by family, do not count */
     { 0xc001001a, 0xc001001a, 0 }, { 0xc001001d, 0xc001001d, 0 },               /* TOP_MEM, TOM2 */
@@ -123,15 +139,27 @@ static int stored_index(uint32_t msr)
     return -1;
 }
 
+static bool is_mca(uint32_t msr) { return msr == MCG_STATUS || msr == MCG_CTL || (msr >= MC0_CTL && msr <= MC_LAST); }
+static bool is_mca_ctl(uint32_t msr) { return is_mca(msr) && msr >= MC0_CTL && msr % 4 == 0; }
+static bool is_mca_status(uint32_t msr) { return is_mca(msr) && msr >= MC0_CTL && msr % 4 == 1; }
+static bool has_mca(const struct vcpu *v) { return cpuid_has(v->vm->cpuid, 1, 0, CPUID_EDX, 14); }
+
+static uint64_t stored_reset(unsigned row, uint32_t msr) { return is_mca_ctl(msr) ? UINT64_MAX : stored[row].reset; }
+
 void msr_bank_reset(struct msr_bank *b)
 {
     unsigned at = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(stored); i++) {
         for (uint32_t m = stored[i].first; m <= stored[i].last; m++) {
             ASSERT(at < MSR_N_STORED);
-            b->val[at++] = stored[i].reset;
+            b->val[at++] = stored_reset(i, m);
         }
     }
+}
+
+bool msr_need_not_move(uint32_t msr, uint64_t val)
+{
+    return is_mca(msr) && val == (is_mca_ctl(msr) || msr == MCG_CTL ? UINT64_MAX : 0);
 }
 
 bool msr_value_is_canonical(uint64_t val) { return (uint64_t)((int64_t)(val << 16) >> 16) == val; }
@@ -146,8 +174,13 @@ static bool bytes_are_types(uint64_t val, unsigned allowed)
     return true;
 }
 
+/* SDM 4, IA32_MCi_CTL: all ones or zeros.  Linux clears bit 10 of one bank against an AMD erratum, UnixWare bit 0. */
+static bool mca_ctl_ok(uint64_t val) { return !val || (val | BIT64(10) | 1) == UINT64_MAX; }
+
 static bool stored_value_ok(uint32_t msr, uint64_t val)
 {
+    if (is_mca_ctl(msr) || msr == MCG_CTL)
+        return mca_ctl_ok(val);
     if (msr == MTRR_DEF_TYPE)
         return !(val & ~UINT64_C(0xcff)) && mem_type_ok(val & 0xff);
     if (msr >= MTRR_PHYS_FIRST && msr <= MTRR_PHYS_LAST)
@@ -253,9 +286,13 @@ enum hv_err msr_read(struct vcpu *v, uint32_t msr, uint64_t *val)
     case MSR_KVM_WALL_CLOCK_NEW:  *val = 0; return HV_OK;
     case MSR_KVM_STEAL_TIME:      *val = d->steal_time[v->index].msr; return HV_OK;
     }
-    int i = stored_index(msr);
+    int i = is_mca(msr) && !has_mca(v) ? -1 : stored_index(msr);
     if (i >= 0) {
         *val = d->msr[v->index].val[i];
+        return HV_OK;
+    }
+    if (msr == MCG_CAP && has_mca(v)) {
+        *val = MCG_CAP_VALUE;
         return HV_OK;
     }
     bool exists = cpuid_msr_exists(v->vm->cpuid, msr);
@@ -311,7 +348,10 @@ enum hv_err msr_write(struct vcpu *v, uint32_t msr, uint64_t val)
     case MSR_KVM_STEAL_TIME:      return steal_time_write(v, val);
     case IA32_TSC:                vcpu_tsc_adjust(v, val - vm_guest_tsc(v->vm)); return HV_OK;
     }
-    if (stored_index(msr) < 0)
+    if (stored_index(msr) < 0 || (is_mca(msr) && !has_mca(v)))
         return other_msr_write(v, msr, val);
+    const struct msr_bank *b = &v->vm->devices->msr[v->index];
+    if (is_mca_status(msr) && val && !(b->val[stored_index(HWCR)] & HWCR_MC_STATUS_WREN))
+        return HV_E_GUEST; /* software clears a status, and sets none */
     return msr_stored_set(&v->vm->devices->msr[v->index], msr, val) == HV_OK ? HV_OK : HV_E_GUEST;
 }

@@ -25,10 +25,15 @@ enum {
     FADT_RESET_REG = 116,
     FADT_RESET_VALUE = 128,
     FADT_X_DSDT = 140,
+    FADT_X_PM1A_CNT = 172,
+    FADT_X_PM1B_CNT = 184,
+    FADT_SLEEP_CONTROL = 244,
 };
-#define FADT_FLAG_RESET BIT32(10)
+#define FADT_FLAG_RESET      BIT32(10)
+#define FADT_FLAG_HW_REDUCED BIT32(20)
+#define GAS_LEN              12
 
-enum { AML_ZERO = 0x00, AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_PACKAGE = 0x12 };
+enum { AML_ZERO = 0x00, AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b, AML_PACKAGE = 0x12 };
 
 static const struct boot_info *boot; /* borrowed: never freed */
 static const uint8_t *root;          /* RSDT or XSDT */
@@ -108,11 +113,10 @@ static unsigned aml_byte_parse(const uint8_t *p, const uint8_t *end, uint8_t *v)
         *v = *p;
         return 1;
     }
-    if (end - p >= 2 && *p == AML_BYTE) {
+    unsigned len = end - p < 3 ? 0 : *p == AML_BYTE ? 2 : *p == AML_WORD ? 3 : 0;
+    if (len)
         *v = p[1];
-        return 2;
-    }
-    return 0;
+    return len;
 }
 
 /* Parse the package at p, which follows the name _S5_. */
@@ -137,6 +141,15 @@ static void dsdt_s5_find(uint64_t dsdt_addr, struct acpi_power *out)
     }
 }
 
+/* The register that the generic address at offset off of FADT f describes; without one, port (0: none either). */
+static struct acpi_reg fadt_reg(const uint8_t *f, uint32_t len, unsigned off, uint32_t port)
+{
+    uint64_t addr = off + GAS_LEN <= len ? le_read(f + off + 4, 8) : 0;
+    if (!addr || f[off] > ACPI_PCI_CONFIG)
+        return (struct acpi_reg){ .space = ACPI_PORT, .addr = port };
+    return (struct acpi_reg){ .space = f[off], .addr = addr };
+}
+
 bool acpi_power_info(struct acpi_power *out)
 {
     uint32_t len;
@@ -145,16 +158,19 @@ bool acpi_power_info(struct acpi_power *out)
     *out = (struct acpi_power){ 0 };
     if (!f || len < FADT_FLAGS + 4)
         return false;
+    uint32_t flags = (uint32_t)le_read(f + FADT_FLAGS, 4);
     out->smi_cmd = (uint32_t)le_read(f + FADT_SMI_CMD, 4);
     out->acpi_enable = f[FADT_ACPI_ENABLE];
-    out->pm1a_cnt = (uint32_t)le_read(f + FADT_PM1A_CNT, 4);
-    out->pm1b_cnt = (uint32_t)le_read(f + FADT_PM1B_CNT, 4);
+    if (flags & FADT_FLAG_HW_REDUCED) {
+        out->sleep_control = fadt_reg(f, len, FADT_SLEEP_CONTROL, 0);
+    } else {
+        out->pm1a_cnt = fadt_reg(f, len, FADT_X_PM1A_CNT, (uint32_t)le_read(f + FADT_PM1A_CNT, 4));
+        out->pm1b_cnt = fadt_reg(f, len, FADT_X_PM1B_CNT, (uint32_t)le_read(f + FADT_PM1B_CNT, 4));
+    }
     uint64_t dsdt = len >= FADT_X_DSDT + 8 ? le_read(f + FADT_X_DSDT, 8) : 0;
     dsdt_s5_find(dsdt ? dsdt : le_read(f + FADT_DSDT, 4), out);
-    if (len > FADT_RESET_VALUE && (le_read(f + FADT_FLAGS, 4) & FADT_FLAG_RESET)) {
-        out->have_reset = true;
-        out->reset_space = f[FADT_RESET_REG];
-        out->reset_addr = le_read(f + FADT_RESET_REG + 4, 8);
+    if (len > FADT_RESET_VALUE && (flags & FADT_FLAG_RESET)) {
+        out->reset = fadt_reg(f, len, FADT_RESET_REG, 0);
         out->reset_value = f[FADT_RESET_VALUE];
     }
     return true;

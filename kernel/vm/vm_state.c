@@ -303,6 +303,8 @@ static void msrs_save(struct vm *vm, unsigned i, struct wr *w)
     uint32_t msr;
     uint64_t val;
     for (unsigned k = 0; msr_stored_get(&vm->devices->msr[i], k, &msr, &val); k++) {
+        if (msr_need_not_move(msr, val))
+            continue;
         wr_u32(w, msr);
         wr_u64(w, val);
     }

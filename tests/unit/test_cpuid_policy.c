@@ -223,6 +223,9 @@ static void test_tsc_adjust_needs_no_host_that_has_it(void **state)
             assert_int_equal(make(&t, c, l ? levels[l - 1] : "host"), HV_OK);
             assert_int_equal(cpuid_has(&t, 7, 0, CPUID_EBX, 1), !l);
             assert_int_equal(cpuid_msr_exists(&t, 0x3b), !l);
+            assert_int_equal(cpuid_has(&t, 1, 0, CPUID_EDX, 7), !l); /* machine checks, likewise */
+            assert_int_equal(cpuid_has(&t, 1, 0, CPUID_EDX, 14), !l);
+            assert_int_equal(cpuid_msr_exists(&t, 0x401), !l);
         }
 }
 

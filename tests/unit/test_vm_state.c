@@ -379,11 +379,34 @@ static void test_a_vcpus_own_tsc_moves(void **unused)
     assert_non_null(strstr(why, "does not know (TSC_ADJUST): update it"));
     assert_int_equal(msr_write(b.vm.vcpus[1], 0x3b, 0), HV_OK);
     assert_int_equal(vm_knows_check(&old, &b.vm, "", WHY(why)), HV_E_VERSION);
-    assert_non_null(strstr(why, "does not know (tsc-adjust): update it"));
+    assert_non_null(strstr(why, "does not know (mce, mca, tsc-adjust): update it"));
     for (unsigned i = 0; i < b.vm.cpuid->n; i++)
         if (b.vm.cpuid->e[i].leaf == 7)
             b.vm.cpuid->e[i].reg[CPUID_EBX] &= ~BIT32(1);
+        else if (b.vm.cpuid->e[i].leaf == 1)
+            b.vm.cpuid->e[i].reg[CPUID_EDX] &= ~(BIT32(7) | BIT32(14));
     assert_int_equal(vm_knows_check(&old, &b.vm, "", WHY(why)), HV_OK);
+    end();
+}
+
+/* Registers of machine checks move once the guest has changed them; a host that does not know them sees none. */
+static void test_machine_check_registers_move(void **unused)
+{
+    uint64_t val;
+    (void)unused;
+    begin(1);
+    size_t before = state_len;
+    assert_int_equal(msr_write(a.vm.vcpus[0], 0x404, 0), HV_OK);
+    assert_int_equal(msr_write(a.vm.vcpus[0], 0x406, 0x1234), HV_OK);
+    assert_int_equal(vm_state_save(&a.vm, machine_knows(), state, sizeof(state), &state_len, WHY(why)), HV_OK);
+    assert_int_equal(state_len, before + 24);
+    assert_int_equal(vm_state_load(&b.vm, state, state_len, WHY(why)), HV_OK);
+    assert_int_equal(msr_read(b.vm.vcpus[0], 0x404, &val), HV_OK);
+    assert_int_equal(val, 0);
+    assert_int_equal(msr_read(b.vm.vcpus[0], 0x406, &val), HV_OK);
+    assert_int_equal(val, 0x1234);
+    assert_int_equal(msr_read(b.vm.vcpus[0], 0x408, &val), HV_OK);
+    assert_int_equal(val, UINT64_MAX);
     end();
 }
 
@@ -932,6 +955,7 @@ int main(void)
         cmocka_unit_test(test_other_frequency),
         cmocka_unit_test(test_scaled_tsc),
         cmocka_unit_test(test_a_vcpus_own_tsc_moves),
+        cmocka_unit_test(test_machine_check_registers_move),
         cmocka_unit_test(test_a_moved_apic_page_moves),
         cmocka_unit_test(test_a_pressed_power_button_moves),
         cmocka_unit_test(test_promised_rate_comes_back),

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * tests/unit/test_power.c - power-off and reset by ACPI tables: which registers are written, and which never. */
+/* unit-sources: kernel/host/acpi.c tests/fakes/log.c */
+#include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include "kernel/host/acpi.h"
+#include "kernel/host/page.h"
+
+/* ---- the machine: what is written, as text; kernel/host/x86/x86.h is replaced ---- */
+
+#define GODWIT_KERNEL_HOST_X86_X86_H
+static char written[512];
+static uint16_t pm1;        /* what PM1 control registers read as */
+static uint8_t debug_port;  /* what port E9h reads as */
+static uint32_t hypervisor; /* CPUID 1 ECX */
+static jmp_buf stopped;
+static uint8_t memory_reg[16];
+
+static void note(const char *what, uint64_t at, uint64_t v)
+{
+    size_t n = strlen(written);
+    snprintf(written + n, sizeof(written) - n, "%s%s %lx=%lx", n ? ", " : "", what, at, v);
+}
+static inline uint8_t inb(uint16_t port) { return port == 0xe9 ? debug_port : 0; }
+static inline uint16_t inw(uint16_t port) { return port ? pm1 : 0; }
+static inline void outb(uint16_t port, uint8_t v)
+{
+    if (port == 0xcf9)
+        longjmp(stopped, 1);
+    if (port == 0xb2)
+        pm1 |= 1;
+    if (port != 0x8900)
+        note("b", port, v);
+}
+static inline void outw(uint16_t port, uint16_t v) { note("w", port, v); }
+static inline void outl(uint16_t port, uint32_t v) { note("l", port, v); }
+static inline uint16_t mmio_read16(const volatile void *p) { return *(const volatile uint16_t *)p; }
+static inline void mmio_write8(volatile void *p, uint8_t v) { *(volatile uint8_t *)p = v; }
+static inline void mmio_write16(volatile void *p, uint16_t v) { *(volatile uint16_t *)p = v; }
+static inline void cli(void) {}
+struct cpuid {
+    uint32_t eax, ebx, ecx, edx;
+};
+static inline struct cpuid cpuid(uint32_t leaf) { return (struct cpuid){ .ecx = leaf == 1 ? hypervisor : 0 }; }
+#include "kernel/host/x86/power.c"
+
+void panic_enter(void) {}
+void panic_halt(void) { longjmp(stopped, 1); }
+void serial_flush(void) {}
+void paging_map(uint64_t base, uint64_t len, enum map_kind kind) { (void)base, (void)len, (void)kind; }
+bool paging_is_mapped(uint64_t addr) { return addr; }
+void *mmio_map(hpa_t a, uint64_t len) { return len ? hpa_ptr(a) : NULL; }
+void apic_mask_ioapics(void) {}
+
+/* ---- its tables ---- */
+
+static uint8_t rsdp[36], xsdt[36 + 8], fadt[268], dsdt[64];
+static bool begun;
+
+static void put(uint8_t *at, uint64_t v, unsigned n) { memcpy(at, &v, n); }
+static void table_end(uint8_t *t, const char *name, uint32_t len)
+{
+    uint8_t sum = 0;
+    memcpy(t, name, 4);
+    put(t + 4, len, 4);
+    t[9] = 0;
+    for (uint32_t i = 0; i < len; i++)
+        sum = (uint8_t)(sum + t[i]);
+    t[9] = (uint8_t)-sum;
+}
+static void gas_put(unsigned off, uint8_t space, uint64_t addr)
+{
+    fadt[off] = space;
+    put(fadt + off + 4, addr, 8);
+}
+
+static int begin(void **state)
+{
+    static struct boot_info bi;
+    (void)state;
+    memset(fadt, 0, sizeof(fadt)), memset(dsdt, 0, sizeof(dsdt)), memset(memory_reg, 0, sizeof(memory_reg));
+    memcpy(dsdt + 40, "\x08_S5_\x12\x07\x04\x0a\x05\x0a\x06\x00\x00", 14);
+    put(fadt + 140, (uintptr_t)dsdt, 8);
+    put(fadt + 64, 0x404, 4);
+    put(fadt + 112, BIT32(10), 4);
+    gas_put(116, 1, 0xcf8), fadt[128] = 0x0e;
+    put(xsdt + 36, (uintptr_t)fadt, 8);
+    memcpy(rsdp, "RSD PTR ", 8);
+    rsdp[15] = 2;
+    put(rsdp + 24, (uintptr_t)xsdt, 8);
+    rsdp[8] = 0;
+    uint8_t sum = 0;
+    for (unsigned i = 0; i < 20; i++)
+        sum = (uint8_t)(sum + rsdp[i]);
+    rsdp[8] = (uint8_t)-sum;
+    table_end(xsdt, "XSDT", sizeof(xsdt));
+    table_end(dsdt, "DSDT", sizeof(dsdt));
+    table_end(fadt, "FACP", sizeof(fadt));
+    bi.rsdp = (uintptr_t)rsdp;
+    if (!begun)
+        acpi_init(&bi);
+    begun = true;
+    written[0] = 0, pm1 = 1, debug_port = 0xff, hypervisor = 0;
+    return 0;
+}
+
+static const char *after(void (*how)(void) HV_NORETURN)
+{
+    table_end(dsdt, "DSDT", sizeof(dsdt));
+    table_end(fadt, "FACP", sizeof(fadt));
+    if (!setjmp(stopped))
+        how();
+    return written;
+}
+
+static void test_s5_by_pm1(void **state)
+{
+    (void)state;
+    pm1 = 0x1c01; /* another sleep type is set */
+    assert_string_equal(after(power_off), "w 404=3401");
+    written[0] = 0;
+    put(fadt + 68, 0x408, 4);
+    assert_string_equal(after(power_off), "w 404=3401, w 408=3801");
+}
+
+static void test_acpi_mode_first(void **state)
+{
+    (void)state;
+    put(fadt + 48, 0xb2, 4), fadt[52] = 0xa0;
+    pm1 = 0;
+    assert_string_equal(after(power_off), "b b2=a0, w 404=3401");
+}
+
+static void test_extended_registers_win(void **state)
+{
+    (void)state;
+    gas_put(172, 1, 0x1804);
+    assert_string_equal(after(power_off), "w 1804=3401");
+    written[0] = 0;
+    gas_put(172, 0, (uintptr_t)memory_reg); /* in memory */
+    assert_string_equal(after(power_off), "");
+    assert_int_equal(*(uint16_t *)memory_reg, 0x3400);
+}
+
+static void test_reduced_hardware(void **state)
+{
+    (void)state;
+    put(fadt + 112, BIT32(20), 4);
+    gas_put(244, 1, 0x600);
+    assert_string_equal(after(power_off), "b 600=34");
+}
+
+static void test_a_word_is_an_integer_as_well(void **state)
+{
+    (void)state;
+    memcpy(dsdt + 40, "\x08_S5_\x12\x09\x04\x0b\x05\x00\x0b\x06\x00\x00", 15);
+    put(fadt + 68, 0x408, 4);
+    assert_string_equal(after(power_off), "w 404=3401, w 408=3801");
+}
+
+/* A real machine whose tables do not work, or that has none: no port of an emulator is written. */
+static void test_no_pokes_at_emulators_ports(void **state)
+{
+    (void)state;
+    memset(dsdt + 40, 0, 14);
+    assert_string_equal(after(power_off), "");
+    hypervisor = BIT32(31); /* it has tables, so these are all */
+    assert_string_equal(after(power_off), "");
+    put(xsdt + 36, (uintptr_t)dsdt, 8); /* no FADT */
+    hypervisor = 0;
+    assert_string_equal(after(power_off), "");
+    hypervisor = BIT32(31);
+    assert_string_equal(after(power_off), "w b004=2000, w 604=2000");
+    written[0] = 0;
+    hypervisor = 0, debug_port = 0xe9; /* Bochs */
+    assert_string_equal(after(power_off), "w b004=2000, w 604=2000");
+}
+
+static void test_reset_register(void **state)
+{
+    (void)state;
+    assert_string_equal(after(power_reset), "b cf8=e");
+    written[0] = 0;
+    gas_put(116, 2, UINT64_C(0x1f000300ac)); /* device 1Fh, function 3 */
+    assert_string_equal(after(power_reset), "l cf8=8000fbac, b cfc=e");
+    written[0] = 0;
+    gas_put(116, 0, (uintptr_t)memory_reg + 5);
+    assert_string_equal(after(power_reset), "");
+    assert_int_equal(memory_reg[5], 0x0e);
+    gas_put(116, 1, 0x64);
+    put(fadt + 112, 0, 4); /* the register is not supported */
+    assert_string_equal(after(power_reset), "");
+}
+
+#define T(f) cmocka_unit_test_setup(f, begin)
+int main(void)
+{
+    const struct CMUnitTest tests[] = { T(test_s5_by_pm1),
+                                        T(test_acpi_mode_first),
+                                        T(test_extended_registers_win),
+                                        T(test_reduced_hardware),
+                                        T(test_a_word_is_an_integer_as_well),
+                                        T(test_no_pokes_at_emulators_ports),
+                                        T(test_reset_register) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
