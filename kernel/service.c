@@ -23,6 +23,8 @@
 
 #include "kernel/host/clock.h"
 #include "kernel/host/log_sink.h"
+#include "kernel/host/machine_check.h"
+#include "kernel/host/nmi.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
 #include "kernel/manage/api.h"
@@ -52,6 +54,7 @@
 #include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
+#include "kernel/vm/vm_machine_check.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_usage.h"
 #include "net/net.h"
@@ -98,6 +101,9 @@ static bool whole_turn(void)
     busy |= move_volume_step();
     busy |= disk_move_step(); /* after both: which volumes guests have is known */
     vm_usage_step();
+    mce_step();
+    vm_machine_check_step();
+    nmi_step();
     log_step();
     pcpu_check_timers();
     return busy;

@@ -95,10 +95,7 @@ void svm_exit_decode(struct svm_vcpu *s, struct vcpu_exit *x)
     case SVM_EXIT_EXC(EXC_DB):
     case SVM_EXIT_EXC(EXC_TS)... SVM_EXIT_EXC(EXC_PF):
     case SVM_EXIT_EXC(EXC_AC):                         svm_reflect_exception(s); break;
-    case SVM_EXIT_EXC(EXC_MC):
-        log_error("svm", "machine check while a guest ran");
-        svm_exit_hw(s, x, VCPU_EXIT_UNKNOWN);
-        break;
+    case SVM_EXIT_EXC(EXC_MC):                         x->kind = VCPU_EXIT_MACHINE_CHECK; break;
     case SVM_EXIT_CPUID:                               svm_exit_insn(s, x, VCPU_EXIT_CPUID, "\x0f\xa2", 2); break;
     case SVM_EXIT_HLT:                                 svm_exit_insn(s, x, VCPU_EXIT_HLT, "\xf4", 1); break;
     case SVM_EXIT_IOIO:                                svm_exit_io(s, x); break;

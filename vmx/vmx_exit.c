@@ -82,8 +82,7 @@ static void vmx_exit_exception(struct vmx_vcpu *s, struct vcpu_exit *x)
     if (FIELD_GET(INTR_TYPE, info) == INTR_TYPE_NMI) /* the host's, taken by now */
         return;
     if (vector == EXC_MC) {
-        log_error("vmx", "machine check while a guest ran");
-        vmx_exit_hw(s, x, VCPU_EXIT_UNKNOWN);
+        x->kind = VCPU_EXIT_MACHINE_CHECK;
         return;
     }
     if (FIELD_GET(INTR_TYPE, info) == INTR_TYPE_PRIV_SW_EXC) /* INT1: a trap, pushes the RIP behind itself */

@@ -99,6 +99,10 @@ static void vmx_entry_refused(struct vmx_vcpu *s, unsigned fail, struct vcpu_exi
 /* Exit reasons 33, 34, 41 with bit 31: the guest did not run, and v still holds its state. */
 static void vmx_entry_failed(struct vmx_vcpu *s, struct vcpu_exit *x)
 {
+    if ((s->exit_reason & EXIT_REASON_BASIC) == VMX_EXIT_ENTRY_MC) {
+        *x = (struct vcpu_exit){ .kind = VCPU_EXIT_MACHINE_CHECK };
+        return;
+    }
     vmx_entry_explain(s, "VM entry failed, exit reason", s->exit_reason);
     *x = (struct vcpu_exit){ .kind = VCPU_EXIT_ENTRY_FAIL, .hw = { .reason = s->exit_reason, .info1 = s->exit_qual } };
 }

@@ -28,6 +28,7 @@ const char *const vcpu_exit_names[VCPU_EXIT_COUNT] = {
     [VCPU_EXIT_INVD] = "cache",
     [VCPU_EXIT_UD] = "undefined",
     [VCPU_EXIT_LOG_FULL] = "log-full",
+    [VCPU_EXIT_MACHINE_CHECK] = "machine-check",
     [VCPU_EXIT_SHUTDOWN] = "triple-fault",
     [VCPU_EXIT_ENTRY_FAIL] = "entry-failed",
     [VCPU_EXIT_UNKNOWN] = "unknown",

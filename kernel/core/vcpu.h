@@ -85,12 +85,13 @@ enum vcpu_exit_kind {
     VCPU_EXIT_S2_FAULT,
     VCPU_EXIT_XSETBV,
     VCPU_EXIT_HYPERCALL,
-    VCPU_EXIT_INVD,       /* INVD, WBINVD: nothing to do, memory is coherent */
-    VCPU_EXIT_UD,         /* an instruction that this guest does not have: inject #UD */
-    VCPU_EXIT_LOG_FULL,   /* the hardware's dirty log is full, the vendor has drained it */
-    VCPU_EXIT_SHUTDOWN,   /* triple fault */
-    VCPU_EXIT_ENTRY_FAIL, /* VM entry failed: the processor refused the guest state; hw says why */
-    VCPU_EXIT_UNKNOWN,    /* an exit reason that was never enabled: stop this VM */
+    VCPU_EXIT_INVD,          /* INVD, WBINVD: nothing to do, memory is coherent */
+    VCPU_EXIT_UD,            /* an instruction that this guest does not have: inject #UD */
+    VCPU_EXIT_LOG_FULL,      /* the hardware's dirty log is full, the vendor has drained it */
+    VCPU_EXIT_MACHINE_CHECK, /* a hardware error, which the host has not handled yet: kernel/host/machine_check.h */
+    VCPU_EXIT_SHUTDOWN,      /* triple fault */
+    VCPU_EXIT_ENTRY_FAIL,    /* VM entry failed: the processor refused the guest state; hw says why */
+    VCPU_EXIT_UNKNOWN,       /* an exit reason that was never enabled: stop this VM */
     VCPU_EXIT_COUNT
 };
 extern const char *const vcpu_exit_names[VCPU_EXIT_COUNT];

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include "kernel/host/log_sink.h"
+#include "kernel/host/machine_check.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/x86/apic.h"
 #include "kernel/host/x86/trap.h"
@@ -55,6 +56,7 @@ void panic(const char *fmt, ...)
     fmt_vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     log_error("panic", "%s", text);
+    mce_print_all();
     trap_backtrace((uintptr_t)__builtin_return_address(0), *(uint64_t *)__builtin_frame_address(0));
     log_error("panic", "stopped; switch the machine off or reset it");
     panic_halt();

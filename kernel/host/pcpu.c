@@ -7,6 +7,7 @@
  * Invariant: whenever timer_tsc is set, 0 < timer_hw_tsc <= timer_tsc. */
 #include "kernel/host/pcpu.h"
 #include "kernel/host/clock.h"
+#include "kernel/host/machine_check.h"
 #include "kernel/host/page.h"
 #include "kernel/host/x86/apic.h"
 #include "kernel/host/x86/cpu.h"
@@ -184,6 +185,9 @@ void pcpu_irq(unsigned vector)
     } else if (vector == IRQ_VEC_KICK) {
         p->n_kick++;
         p->kicked = true;
+        if (atomic_load_explicit(&p->mce_due, memory_order_relaxed) && atomic_exchange(&p->mce_due, false) &&
+            mce_poll() == MCE_HOST_LOST)
+            panic("hardware error that the host cannot survive, found by polling");
     } else if (vector >= IRQ_VEC_DEVICE && vector <= IRQ_VEC_DEVICE_MAX) {
         p->n_device++;
         atomic_fetch_or_explicit(&cpus[0].irq_pending, PCPU_CAUSE_IRQ(vector), memory_order_release);

@@ -45,6 +45,8 @@ static void put_cpus(struct json *j)
         json_object(j, NULL);
         json_bool(j, "online", atomic_load(&c->online));
         json_num(j, "idle_us", c->idle_us);
+        json_num(j, "nmis", c->n_nmi);
+        json_num(j, "machine_checks", c->n_mce);
         json_end(j);
     }
     json_end(j);

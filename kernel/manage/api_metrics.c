@@ -9,6 +9,7 @@
 #include "kernel/manage/api_metrics.h"
 
 #include "kernel/host/clock.h"
+#include "kernel/host/machine_check.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/lib/log.h"
@@ -137,7 +138,17 @@ static void metric_cpu_interrupts(struct sampler *s)
         sample_put_labelled(s, "kind", "kick", c->n_kick);
         sample_label_num(s, "cpu", i);
         sample_put_labelled(s, "kind", "device", c->n_device);
+        sample_label_num(s, "cpu", i);
+        sample_put_labelled(s, "kind", "nmi", c->n_nmi);
+        sample_label_num(s, "cpu", i);
+        sample_put_labelled(s, "kind", "machine-check", c->n_mce);
     }
+}
+
+static void metric_hardware_errors(struct sampler *s)
+{
+    for (unsigned i = 0; i < MCE_KINDS; i++)
+        sample_put_labelled(s, "kind", mce_kind_names[i], mce_count((enum mce_kind)i));
 }
 
 /* ---- places: what is limited in number ---- */
@@ -322,6 +333,8 @@ static const struct metric metrics[] = {
     { "godwit_memory_promisable_bytes", "gauge", "Memory that one more guest may have.", metric_memory_promisable },
     { "godwit_cpu_idle_seconds_total", "counter", "Time that a processor was idle.", metric_cpu_idle },
     { "godwit_cpu_interrupts_total", "counter", "Interrupts taken by the host.", metric_cpu_interrupts },
+    { "godwit_hardware_errors_total", "counter", "Errors that processors reported in their machine-check banks.",
+      metric_hardware_errors },
     { "godwit_places", "gauge", "The most that this host can have of a kind at once.", metric_places },
     { "godwit_places_used", "gauge", "How many of them are in use.", metric_places_used },
     { "godwit_network_receive_bytes_total", "counter", "Bytes from the network card.", metric_net_rx_bytes },

@@ -195,9 +195,10 @@ static void cmd_host(int argc, char **argv)
     print("uptime_ms: %lu", clock_us() / 1000);
     for (unsigned i = 0; i < pcpu_count; i++) {
         const struct pcpu *c = pcpu_get(i);
-        print("cpu %u: %s, timer %lu (%lu late) kick %lu device %lu interrupts, idle %lu ms", i,
-              atomic_load(&c->online) ? "online" : "off", c->n_timer, c->n_timer_late, c->n_kick, c->n_device,
-              c->idle_us / 1000);
+        print("cpu %u: %s, timer %lu (%lu late) kick %lu device %lu nmi %lu interrupts, %lu machine checks, idle %lu "
+              "ms",
+              i, atomic_load(&c->online) ? "online" : "off", c->n_timer, c->n_timer_late, c->n_kick, c->n_device,
+              c->n_nmi, c->n_mce, c->idle_us / 1000);
     }
     net_describe(&com1);
     for (unsigned i = 0; i < host_config->n_peers; i++)

@@ -104,7 +104,7 @@ const struct openapi_schema openapi_schemas[] = {
               "downtime_limit_ms:n client:s role:read|operate memory:HostMemory cpus:[HostCpu] network:HostNetwork "
               "peers:[HostPeer] details:[s] address?:s port:n fingerprint:s settings:[Setting]" },
     { "HostMemory", "total_bytes:n free_bytes:n promised_bytes:n promisable_bytes:n" },
-    { "HostCpu", "online:b idle_us:n" },
+    { "HostCpu", "online:b idle_us:n nmis:n machine_checks:n" },
     { "HostNetwork", "up:b received_bytes:n sent_bytes:n" },
     { "HostPeer", "name:s address:s port:n" },
     { "Setting", "key:s file:s now:s later:b" },

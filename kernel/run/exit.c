@@ -9,6 +9,7 @@
 #include "kernel/core/cpu_ops.h"
 #include "kernel/core/vm.h"
 #include "kernel/dev/devices.h"
+#include "kernel/host/machine_check.h"
 #include "kernel/host/x86/x86.h"
 #include "kernel/lib/log.h"
 #include "kernel/run/insn.h"
@@ -186,24 +187,37 @@ static void exit_handle_refused(struct vcpu *v, const struct vcpu_exit *x, const
                      what, x->hw.reason, x->hw.info1, x->hw.info2);
 }
 
+/* Whose memory has lost data is said later, by kernel/vm/vm_machine_check.c. */
+static void exit_handle_machine_check(struct vcpu *v)
+{
+    switch (mce_take(true)) {
+    case MCE_GO_ON: break;
+    case MCE_GUEST_LOST:
+        vcpu_guest_crash(v, "it was about to use data that an uncorrectable hardware error lost");
+        break;
+    case MCE_HOST_LOST: panic("hardware error that the host cannot survive, while a guest ran");
+    }
+}
+
 void exit_handle(struct vcpu *v, const struct vcpu_exit *x)
 {
     switch (x->kind) {
     case VCPU_EXIT_INTR:
     case VCPU_EXIT_IRQ_WINDOW:
-    case VCPU_EXIT_LOG_FULL:   break;
-    case VCPU_EXIT_HLT:        exit_handle_hlt(v, x); break;
-    case VCPU_EXIT_PAUSE:      sched_yield_turn(v); break;
-    case VCPU_EXIT_CPUID:      exit_handle_cpuid(v, x); break;
-    case VCPU_EXIT_IO:         exit_handle_io(v, x); break;
-    case VCPU_EXIT_MSR:        exit_handle_msr(v, x); break;
-    case VCPU_EXIT_S2_FAULT:   exit_handle_s2_fault(v, x); break;
-    case VCPU_EXIT_XSETBV:     exit_handle_xsetbv(v, x); break;
-    case VCPU_EXIT_HYPERCALL:  exit_handle_hypercall(v, x); break;
-    case VCPU_EXIT_INVD:       vcpu_skip_insn(v, x); break;
-    case VCPU_EXIT_UD:         vcpu_inject_exception(v, VEC_UD, false, 0); break;
-    case VCPU_EXIT_SHUTDOWN:   exit_shutdown(v, "no handler could be entered; some kernels reboot so"); break;
-    case VCPU_EXIT_ENTRY_FAIL: exit_handle_refused(v, x, "the processor refuses the guest's state"); break;
+    case VCPU_EXIT_LOG_FULL:      break;
+    case VCPU_EXIT_HLT:           exit_handle_hlt(v, x); break;
+    case VCPU_EXIT_PAUSE:         sched_yield_turn(v); break;
+    case VCPU_EXIT_CPUID:         exit_handle_cpuid(v, x); break;
+    case VCPU_EXIT_IO:            exit_handle_io(v, x); break;
+    case VCPU_EXIT_MSR:           exit_handle_msr(v, x); break;
+    case VCPU_EXIT_S2_FAULT:      exit_handle_s2_fault(v, x); break;
+    case VCPU_EXIT_XSETBV:        exit_handle_xsetbv(v, x); break;
+    case VCPU_EXIT_HYPERCALL:     exit_handle_hypercall(v, x); break;
+    case VCPU_EXIT_INVD:          vcpu_skip_insn(v, x); break;
+    case VCPU_EXIT_UD:            vcpu_inject_exception(v, VEC_UD, false, 0); break;
+    case VCPU_EXIT_MACHINE_CHECK: exit_handle_machine_check(v); break;
+    case VCPU_EXIT_SHUTDOWN:      exit_shutdown(v, "no handler could be entered; some kernels reboot so"); break;
+    case VCPU_EXIT_ENTRY_FAIL:    exit_handle_refused(v, x, "the processor refuses the guest's state"); break;
     case VCPU_EXIT_UNKNOWN:
         exit_handle_refused(v, x, "the processor left the guest for a reason that was never asked for");
         break;

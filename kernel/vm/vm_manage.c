@@ -731,9 +731,9 @@ void vm_inspect(struct vm *vm, struct printer *out)
                vm->crash_reason);
     if (!vm_is_built(vm))
         return;
-    print_line(out, "memory %lu MiB, backed %lu MiB, %s tables %lu, blocks whole %lu split %lu",
+    print_line(out, "memory %lu MiB, backed %lu MiB, %s tables %lu, blocks whole %lu split %lu, address 0 at host's %p",
                vm->mem.size_bytes / MIB, vm->mem.n_backed * BLOCK_SIZE / MIB, vm->s2.fmt->name, vm->s2.n_tables,
-               vm->s2.n_large, vm->s2.n_split);
+               vm->s2.n_large, vm->s2.n_split, guest_page(vm, 0));
     print_line(out, "dirty log %s, faults %lu, harvests %lu in %lu us", atomic_load(&vm->dirty.on) ? "on" : "off",
                vm->dirty.n_faults, vm->dirty.n_harvests, vm->dirty.harvest_us);
     vm_usage_describe(vm, out);

@@ -121,6 +121,32 @@ def test_unknown_msrs(solo):
     solo.host.wait_log(r"shell.*MSR 0x4b564dee")
 
 
+def test_nmi_dumps_the_state(solo):
+    """An NMI from outside, as of a BMC's button."""
+    solo.host.machine.monitor("nmi")
+    solo.host.wait_log(r"nmi: NMI number 1 of CPU 0: its state was\n(.*\n)*?.* nmi: rip [0-9a-f]{16} (.*\n)*?.* nmi:   "
+                       r"#1 [0-9a-f]{16} \w+\+0x")
+    assert re.search(r"^cpu 0: .* nmi 1 interrupts", solo.host.command("host"), re.M)
+
+
+def test_machine_check_stops_its_guest_only(solo):
+    """An uncorrectable error of the memory that "shell" has; before it, a corrected one."""
+    with start_shell(solo.host) as g:
+        g.shell("grep -cw mce /proc/cpuinfo; dmesg | grep -c 'Machine check events logged'", r"^[1-9]\n0\n")
+    host, inspected = solo.host, solo.host.command("vm inspect shell")
+    at = int(re.search(r"address 0 at host's 0x([0-9a-f]+)", inspected)[1], 16) + 0x5000
+    host.machine.monitor(f"mce 0 2 0x9400000000000000 0 {at:#x} 0")
+    host.machine.monitor(f"mce 0 1 0xbd000000000000c0 5 {at:#x} 0x8c")
+    host.wait_log(rf"mce: machine check, action-optional: CPU 0 bank 1 status 0xbd000000000000c0 host address {at:#x} ")
+    host.wait_log(rf"vm: shell: its memory has lost data: .* host address {at:#x} \(CPU 0, bank 1\)")
+    host.wait_log(r"mce: machine check, corrected: CPU 0 bank 2 ")
+    listed = host.command("vm list")
+    assert re.search(r"^shell +crashed .*its memory has lost data", listed, re.M), listed
+    with host.guest("guest") as g:
+        g.ticks(3)
+    host.command("vm stop shell")
+
+
 def test_reboot_restarts(solo):
     with start_shell(solo.host) as g:
         solo.host.serial.mark()  # the console shows what came before as well: that boot does not count

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "kernel/host/clock.h"
+#include "kernel/host/machine_check.h"
 #include "kernel/run/exit.h"
 #include "tests/fakes/machine.h"
 
@@ -76,11 +77,9 @@ static void test_never_and_always(void **state)
         enum cpuid_reg reg;
         unsigned bit;
     } never[] = {
-        /* MONITOR, VMX, MCE, MCA */
+        /* MONITOR, VMX */
         { 1, CPUID_ECX, 3 },
         { 1, CPUID_ECX, 5 },
-        { 1, CPUID_EDX, 7 },
-        { 1, CPUID_EDX, 14 },
         { 0x80000001, CPUID_ECX, 2 },
         { 0x80000001, CPUID_ECX, 22 },
         { 7, CPUID_ECX, 3 },
@@ -224,8 +223,6 @@ static void test_msrs(void **state)
     assert_int_equal(msr_write(v, 0x2ff, 0x802), HV_E_GUEST); /* no memory type 2 */
     assert_int_equal(msr_write(v, 0x250, 0x0606060606060603), HV_E_GUEST);
     assert_int_equal(msr_read(v, 0x12345, &val), HV_E_GUEST);
-    assert_int_equal(msr_read(v, 0x179, &val), HV_OK);
-    assert_int_equal(val, 0);
     v->gpr[GPR_RCX] = 0x12345;
     uint64_t rip = v->rip;
     exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_MSR, .insn_len = 2 });
@@ -238,6 +235,51 @@ static void test_msrs(void **state)
     machine_fini(&m);
 }
 
+static uint64_t msr_of(struct vcpu *v, uint32_t msr)
+{
+    uint64_t val = 0xdead;
+    assert_int_equal(msr_read(v, msr, &val), HV_OK);
+    return val;
+}
+
+/* What KVM shows: 10 banks without an error, whose registers keep what may be written. */
+static void test_virtual_machine_check(void **state)
+{
+    uint64_t val;
+    (void)state;
+    machine_init(&m, 2, 16 * MIB);
+    struct vcpu *v = m.vm.vcpus[0];
+    assert_int_equal(msr_of(v, 0x179), 0x100010a);
+    assert_int_equal(msr_of(v, 0x17a), 0);
+    assert_int_equal(msr_of(v, 0x17b), UINT64_MAX);
+    for (uint32_t bank = 0x400; bank < 0x428; bank++)
+        assert_int_equal(msr_of(v, bank), bank % 4 ? 0 : UINT64_MAX);
+    assert_int_equal(msr_read(v, 0x428, &val), HV_E_GUEST);
+    assert_int_equal(msr_write(v, 0x17a, 5), HV_OK);
+    assert_int_equal(msr_of(v, 0x17a), 5);
+    assert_int_equal(msr_write(v, 0x17b, 1), HV_E_GUEST);
+    assert_int_equal(msr_write(v, 0x404, 6), HV_E_GUEST); /* all ones or zeros */
+    assert_int_equal(msr_write(v, 0x404, 0), HV_OK);
+    assert_int_equal(msr_write(v, 0x410, ~BIT64(10)), HV_OK); /* Linux, against an erratum */
+    assert_int_equal(msr_of(v, 0x410), ~BIT64(10));
+    assert_int_equal(msr_write(v, 0x405, 0), HV_OK);
+    assert_int_equal(msr_write(v, 0x405, BIT64(63)), HV_E_GUEST); /* a status is cleared only, ... */
+    assert_int_equal(msr_write(v, 0xc0010015, BIT64(18)), HV_OK);
+    assert_int_equal(msr_write(v, 0x405, BIT64(63)), HV_OK); /* ... unless HWCR.McStatusWrEn is set */
+    assert_int_equal(msr_of(v, 0x405), BIT64(63));
+    assert_int_equal(msr_of(m.vm.vcpus[1], 0x405), 0);
+    assert_int_equal(msr_write(v, 0x179, 0), HV_OK); /* ignored */
+    for (unsigned i = 0; i < m.vm.cpuid->n; i++)     /* a guest that is not shown MCA */
+        if (m.vm.cpuid->e[i].leaf == 1)
+            m.vm.cpuid->e[i].reg[CPUID_EDX] &= ~BIT32(14);
+    assert_int_equal(msr_of(v, 0x179), 0);
+    assert_int_equal(msr_of(v, 0x17a), 0);
+    assert_int_equal(msr_read(v, 0x17b, &val), HV_E_GUEST);
+    assert_int_equal(msr_read(v, 0x405, &val), HV_E_GUEST);
+    assert_int_equal(msr_write(v, 0x405, 0), HV_E_GUEST);
+    machine_fini(&m);
+}
+
 static int64_t hypercall(struct vcpu *v, uint64_t number, uint64_t arg0, uint64_t arg1)
 {
     uint64_t rip = v->rip;
@@ -245,6 +287,27 @@ static int64_t hypercall(struct vcpu *v, uint64_t number, uint64_t arg0, uint64_
     exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_HYPERCALL, .insn_len = 3 });
     assert_int_equal(v->rip, rip + 3);
     return (int64_t)v->gpr[GPR_RAX];
+}
+
+static enum mce_verdict verdict;
+enum mce_verdict mce_take(bool in_guest)
+{
+    assert_true(in_guest);
+    return verdict;
+}
+static void test_machine_checks_of_a_guest(void **state)
+{
+    struct machine m;
+    (void)state;
+    machine_init(&m, 2, 16 * MIB);
+    verdict = MCE_GO_ON; /* a corrected error, or another guest's memory */
+    exit_handle(&m.vcpu[1], &(struct vcpu_exit){ .kind = VCPU_EXIT_MACHINE_CHECK });
+    assert_int_equal(atomic_load(&m.vm.power_request), VM_POWER_NONE);
+    verdict = MCE_GUEST_LOST;
+    exit_handle(&m.vcpu[1], &(struct vcpu_exit){ .kind = VCPU_EXIT_MACHINE_CHECK });
+    assert_int_equal(atomic_load(&m.vm.power_request), VM_POWER_CRASH);
+    assert_non_null(strstr(m.vm.crash_reason, "uncorrectable hardware error"));
+    machine_fini(&m);
 }
 
 static void hlt(struct vcpu *v) { exit_handle(v, &(struct vcpu_exit){ .kind = VCPU_EXIT_HLT, .insn_len = 1 }); }
@@ -338,6 +401,8 @@ int main(void)
         cmocka_unit_test(test_comparison_names_every_missing_bit),
         cmocka_unit_test(test_exit_and_topology),
         cmocka_unit_test(test_msrs),
+        cmocka_unit_test(test_virtual_machine_check),
+        cmocka_unit_test(test_machine_checks_of_a_guest),
         cmocka_unit_test(test_hypercalls),
         cmocka_unit_test(test_other_exits),
     };

@@ -49,7 +49,7 @@ STEP(vm_manage_step) STEP(move_volume_step) STEP(disk_move_step)
 #define STEP(name) void name(void); void name(void) {}
 STEP(snapshot_disk_step) STEP(lv_disk_step) STEP(snapshot_make_step) STEP(api_define_step) STEP(events_watch)
 STEP(settings_step) STEP(vm_define_step) STEP(move_record_step) STEP(vm_usage_step) STEP(log_step)
-STEP(pcpu_check_timers)
+STEP(pcpu_check_timers) STEP(mce_step) STEP(vm_machine_check_step) STEP(nmi_step)
     /* clang-format on */
 
     /* ---- tests ---- */

@@ -274,7 +274,7 @@ static void test_exit_kinds(void **state)
         { SVM_EXIT_SHUTDOWN, 0, VCPU_EXIT_SHUTDOWN, "", 0 },
         { SVM_EXIT_INVALID, 0, VCPU_EXIT_ENTRY_FAIL, "", 0 },
         { 0xffffffff, 0, VCPU_EXIT_ENTRY_FAIL, "", 0 },
-        { SVM_EXIT_EXC(18), 0, VCPU_EXIT_UNKNOWN, "", 0 },
+        { SVM_EXIT_EXC(18), 0, VCPU_EXIT_MACHINE_CHECK, "", 0 },
         { 0x7d, 0, VCPU_EXIT_UNKNOWN, "", 0 },
     };
     (void)state;

@@ -205,6 +205,7 @@ static void test_exit_kinds(void **state)
         { VMX_EXIT_INVD, VCPU_EXIT_INVD, 2 },
         { VMX_EXIT_WBINVD, VCPU_EXIT_INVD, 2 },
         { VMX_EXIT_PML_FULL, VCPU_EXIT_LOG_FULL, 0 },
+        { VMX_EXIT_ENTRY_MC | EXIT_REASON_ENTRY_FAILED, VCPU_EXIT_MACHINE_CHECK, 0 },
         { VMX_EXIT_GETSEC, VCPU_EXIT_UD, 0 },
         { VMX_EXIT_RSM, VCPU_EXIT_UD, 0 },
         { VMX_EXIT_MWAIT, VCPU_EXIT_UD, 0 },
@@ -275,7 +276,7 @@ static void test_host_nmi_and_reflected_exceptions(void **state)
     run(VMX_EXIT_EXCEPTION_NMI, 0);
     assert_true(s->pending.vector == 17 && s->pending.has_error);
     exit_intr_info = INTR_VALID | 0x312;
-    assert_int_equal(run(VMX_EXIT_EXCEPTION_NMI, 0), VCPU_EXIT_UNKNOWN);
+    assert_int_equal(run(VMX_EXIT_EXCEPTION_NMI, 0), VCPU_EXIT_MACHINE_CHECK);
     exit_intr_info = 0;
     run(VMX_EXIT_RDPMC, 0);
     assert_true(s->pending.vector == 13 && s->pending.has_error);

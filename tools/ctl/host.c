@@ -58,7 +58,8 @@ static void host_print(const json_t *o)
            get_bool(o, "incoming") ? "yes" : "no", get_bool(o, "outgoing") ? "yes" : "no", get_num(o, "max_jobs"),
            get_num(o, "downtime_limit_ms"), get_str(o, "role"));
     json_array_foreach(json_object_get(o, "cpus"), i, v)
-        printf("cpu %zu: %s, idle %lu ms\n", i, get_bool(v, "online") ? "online" : "off", get_num(v, "idle_us") / 1000);
+        printf("cpu %zu: %s, idle %lu ms, %lu NMIs, %lu machine checks\n", i, get_bool(v, "online") ? "online" : "off",
+               get_num(v, "idle_us") / 1000, get_num(v, "nmis"), get_num(v, "machine_checks"));
     json_array_foreach(json_object_get(o, "peers"), i, v)
         printf("peer %s: %s:%lu\n", get_str(v, "name"), get_str(v, "address"), get_num(v, "port"));
     json_array_foreach(json_object_get(o, "settings"), i, v) if (get_bool(v, "later"))

@@ -6,6 +6,7 @@
 #include "kernel/host/x86/cpu.h"
 #include <string.h>
 #include "kernel/host/clock.h"
+#include "kernel/host/machine_check.h"
 #include "kernel/host/page.h"
 #include "kernel/host/x86/apic.h"
 #include "kernel/host/x86/desc.h"
@@ -30,6 +31,13 @@ static void cpu_control_regs_init(void)
     write_cr0((read_cr0() & ~(CR0_CD | CR0_NW | CR0_AM)) | CR0_WP);
 }
 
+static void cpu_machine_check_init(void)
+{
+    const uint32_t mce_mca = BIT32(7) | BIT32(14);
+    if ((cpuid(1).edx & mce_mca) == mce_mca)
+        mce_cpu_init(cpuid(0x80000000).eax >= 0x80000007 && (cpuid(0x80000007).ebx & BIT32(1)));
+}
+
 void cpu_setup(struct pcpu *p, bool boot_cpu)
 {
     ASSERT(p->arch && p->arch->ist_stacks);
@@ -40,6 +48,7 @@ void cpu_setup(struct pcpu *p, bool boot_cpu)
     wrmsr(MSR_KERNEL_GS_BASE, 0);
     wrmsr(MSR_GS_BASE, (uintptr_t)p);
     apic_init(boot_cpu);
+    cpu_machine_check_init();
 }
 
 static void cpu_wait_us(uint64_t us)

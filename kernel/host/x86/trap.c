@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * kernel/host/x86/trap.c - exceptions, dumps and backtraces.
  *
- * A #GP in rdmsr_safe() or wrmsr_safe() is fixed up.  Every other exception is our bug and ends in a dump.  Interrupts
- * go to pcpu.c. */
+ * A #GP in rdmsr_safe() or wrmsr_safe() is fixed up.  An NMI (nmi.c) and a machine check that the host survives
+ * (machine_check.c) are recorded.  Every other exception is our bug and ends in a dump.  Interrupts go to pcpu.c. */
 #include "kernel/host/x86/trap.h"
+#include "kernel/host/machine_check.h"
+#include "kernel/host/nmi.h"
 #include "kernel/host/panic.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/symbols.h"
@@ -13,7 +15,6 @@
 #include "kernel/host/x86/x86.h"
 #include "kernel/lib/log.h"
 
-#define BACKTRACE_MAX 32
 _Static_assert(sizeof(struct trap_frame) == 22 * 8, "as entry.S pushes it");
 _Static_assert(offsetof(struct trap_frame, vector) == 15 * 8, "as entry.S pushes it");
 _Static_assert(offsetof(struct trap_frame, rip) == 17 * 8, "SDM 3A 64-bit interrupt stack frame");
@@ -29,58 +30,89 @@ static const char *trap_name(unsigned vector)
     return names[vector & 31];
 }
 
-static void trap_print_frame(unsigned depth, uint64_t addr)
+static void trap_print_frame(const char *subject, unsigned depth, uint64_t addr)
 {
     uint64_t off;
     const char *name =
         symbol_find(depth ? addr - 1 : addr, &off); /* a return address may lie after the end of its function */
 
     if (name)
-        log_error("panic", "  #%u %016lx %s+0x%lx", depth, addr, name, off + (depth ? 1 : 0));
+        log_error(subject, "  #%u %016lx %s+0x%lx", depth, addr, name, off + (depth ? 1 : 0));
     else
-        log_error("panic", "  #%u %016lx", depth, addr);
+        log_error(subject, "  #%u %016lx", depth, addr);
 }
 
-void trap_backtrace(uint64_t rip, uint64_t rbp)
+/* Fill s->back from code address rip and frame pointer rbp. */
+static void trap_backtrace_take(struct trap_snapshot *s, uint64_t rip, uint64_t rbp)
 {
-    trap_print_frame(0, rip);
-    for (unsigned depth = 1; depth < BACKTRACE_MAX; depth++) {
+    s->back[0] = rip;
+    for (s->n_back = 1; s->n_back < BACKTRACE_MAX; s->n_back++) {
         if (!rbp || (rbp & 7) || !paging_is_mapped(rbp) || !paging_is_mapped(rbp + 15))
             return;
         const uint64_t *frame = (const uint64_t *)(uintptr_t)rbp;
         if (!frame[1])
             return;
-        trap_print_frame(depth, frame[1]);
-        if (frame[0] <= rbp) /* callers' frames are at higher addresses */
+        s->back[s->n_back] = frame[1];
+        if (frame[0] <= rbp) { /* callers' frames are at higher addresses */
+            s->n_back++;
             return;
+        }
         rbp = frame[0];
     }
 }
 
-/* A function that has no frame, or not yet, has its return address on top of the stack. */
-static void trap_print_frameless_caller(const struct trap_frame *f)
+static void trap_backtrace_print(const struct trap_snapshot *s, const char *subject)
 {
-    uint64_t off, top;
-
-    if ((f->rsp & 7) || !paging_is_mapped(f->rsp))
-        return;
-    top = *(const uint64_t *)(uintptr_t)f->rsp;
-    const char *name = symbol_find(top - 1, &off);
-    if (name)
-        log_error("panic", "top of stack: %016lx %s+0x%lx", top, name, off + 1);
+    for (unsigned depth = 0; depth < s->n_back; depth++)
+        trap_print_frame(subject, depth, s->back[depth]);
 }
 
-void trap_dump(const struct trap_frame *f)
+void trap_backtrace(uint64_t rip, uint64_t rbp)
 {
-    log_error("panic", "rax %016lx rbx %016lx rcx %016lx rdx %016lx", f->rax, f->rbx, f->rcx, f->rdx);
-    log_error("panic", "rsi %016lx rdi %016lx rbp %016lx rsp %016lx", f->rsi, f->rdi, f->rbp, f->rsp);
-    log_error("panic", "r8  %016lx r9  %016lx r10 %016lx r11 %016lx", f->r8, f->r9, f->r10, f->r11);
-    log_error("panic", "r12 %016lx r13 %016lx r14 %016lx r15 %016lx", f->r12, f->r13, f->r14, f->r15);
-    log_error("panic", "rip %016lx rflags %lx cs %lx ss %lx", f->rip, f->rflags, f->cs, f->ss);
-    log_error("panic", "cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx", read_cr0(), read_cr2(), read_cr3(), read_cr4(),
-              rdmsr(MSR_EFER));
-    trap_print_frameless_caller(f);
-    trap_backtrace(f->rip, f->rbp);
+    struct trap_snapshot s;
+
+    trap_backtrace_take(&s, rip, rbp);
+    trap_backtrace_print(&s, "panic");
+}
+
+/* A function that has no frame, or not yet, has its return address on top of the stack. */
+static void trap_print_frameless_caller(const struct trap_snapshot *s, const char *subject)
+{
+    uint64_t off;
+    const char *name = s->top ? symbol_find(s->top - 1, &off) : NULL;
+
+    if (name)
+        log_error(subject, "top of stack: %016lx %s+0x%lx", s->top, name, off + 1);
+}
+
+void trap_snapshot_take(struct trap_snapshot *s, const struct trap_frame *f)
+{
+    s->f = *f;
+    s->cr0 = read_cr0(), s->cr2 = read_cr2(), s->cr3 = read_cr3(), s->cr4 = read_cr4(), s->efer = rdmsr(MSR_EFER);
+    s->top = (f->rsp & 7) || !paging_is_mapped(f->rsp) ? 0 : *(const uint64_t *)(uintptr_t)f->rsp;
+    trap_backtrace_take(s, f->rip, f->rbp);
+}
+
+void trap_snapshot_print(const struct trap_snapshot *s, const char *subject)
+{
+    const struct trap_frame *f = &s->f;
+
+    log_error(subject, "rax %016lx rbx %016lx rcx %016lx rdx %016lx", f->rax, f->rbx, f->rcx, f->rdx);
+    log_error(subject, "rsi %016lx rdi %016lx rbp %016lx rsp %016lx", f->rsi, f->rdi, f->rbp, f->rsp);
+    log_error(subject, "r8  %016lx r9  %016lx r10 %016lx r11 %016lx", f->r8, f->r9, f->r10, f->r11);
+    log_error(subject, "r12 %016lx r13 %016lx r14 %016lx r15 %016lx", f->r12, f->r13, f->r14, f->r15);
+    log_error(subject, "rip %016lx rflags %lx cs %lx ss %lx", f->rip, f->rflags, f->cs, f->ss);
+    log_error(subject, "cr0 %lx cr2 %lx cr3 %lx cr4 %lx efer %lx", s->cr0, s->cr2, s->cr3, s->cr4, s->efer);
+    trap_print_frameless_caller(s, subject);
+    trap_backtrace_print(s, subject);
+}
+
+static void trap_dump(const struct trap_frame *f)
+{
+    struct trap_snapshot s;
+
+    trap_snapshot_take(&s, f);
+    trap_snapshot_print(&s, "panic");
 }
 
 static bool trap_fixup(struct trap_frame *f)
@@ -117,11 +149,12 @@ void trap_dispatch(struct trap_frame *f)
     }
     if (f->vector == EXC_NMI && panic_active())
         panic_halt();
-    if (trap_fixup(f))
+    if (trap_fixup(f) || (f->vector == EXC_NMI && nmi_take(f)) || (f->vector == EXC_MC && mce_take(false) == MCE_GO_ON))
         return;
     panic_enter();
     log_error("panic", "exception %lu (#%s), error code 0x%lx, on the CPU with APIC ID %u", f->vector,
               trap_name((unsigned)f->vector), f->error, apic_id());
+    mce_print_all();
     trap_explain(f);
     trap_dump(f);
     log_error("panic", "stopped; switch the machine off or reset it");

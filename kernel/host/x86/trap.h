@@ -15,8 +15,19 @@ struct trap_frame {
 /** Handle f->vector.  entry.S calls this for every vector, with IF=0; it returns to resume the interrupted code. */
 void trap_dispatch(struct trap_frame *f);
 
-/** Log registers and a symbolized backtrace of f. */
-void trap_dump(const struct trap_frame *f);
+#define BACKTRACE_MAX 32
+/* What a dump shows. */
+struct trap_snapshot {
+    struct trap_frame f;
+    uint64_t cr0, cr2, cr3, cr4, efer;
+    uint64_t top; /* of the interrupted stack; 0: cannot be read */
+    unsigned n_back;
+    uint64_t back[BACKTRACE_MAX]; /* code addresses, callee first */
+};
+/** Record this CPU's state as f interrupted it.  Any context; takes no lock. */
+void trap_snapshot_take(struct trap_snapshot *s, const struct trap_frame *f);
+/** Log registers and a symbolized backtrace. */
+void trap_snapshot_print(const struct trap_snapshot *s, const char *subject);
 /** Log a backtrace that starts with code address rip and frame pointer rbp. */
 void trap_backtrace(uint64_t rip, uint64_t rbp);
 
