@@ -116,6 +116,7 @@ void kernel_entry(struct boot_info *bi)
     uint8_t own[32];
     canary_init(bi);
     log_init(bi);
+    pci_quiet();
     page_init(bi);
     paging_init(bi);
     pcpu_init_boot(bi);

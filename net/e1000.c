@@ -250,6 +250,9 @@ static enum hv_err e1000_start(struct e1000 *e)
     for (uint64_t until = clock_us() + 5000; clock_us() < until;) {}
     e1000_write(e, R_IMC, 0xffffffff);
     (void)e1000_read(e, R_ICR);
+    e1000_write(e, R_RCTL, 0);
+    e1000_write(e, R_TCTL, 0);
+    pci_master_enable(e->nic.pci); /* the firmware's rings are forgotten now */
     e1000_write(e, R_CTRL, (e1000_read(e, R_CTRL) & ~CTRL_RST) | CTRL_SLU | CTRL_ASDE);
     if (!e1000_mac_read(e))
         return HV_FAIL(HV_E_IO);

@@ -193,6 +193,7 @@ static enum hv_err virtio_net_start(struct virtio_net *v, const struct pci_dev *
     for (unsigned i = 0; virtio_status(&v->dev) != 0; i++)
         if (i > 1000000)
             return HV_FAIL(HV_E_IO);
+    pci_master_enable(d); /* the firmware's queues are forgotten now */
     if (!virtio_negotiate(&v->dev, want, &got) || !(got & F_MAC))
         return HV_FAIL(HV_E_UNSUPP);
     v->has_status = got & F_STATUS;

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/host/pci.h - the host's PCI devices: enumeration by configuration mechanism 1, BARs, MSI and MSI-X. */
+ * kernel/host/pci.h - the host's PCI devices: enumeration, configuration space, BARs, MSI and MSI-X. */
 #ifndef GODWIT_KERNEL_HOST_PCI_H
 #define GODWIT_KERNEL_HOST_PCI_H
 
 #include "kernel/lib/err.h"
 #include "kernel/lib/types.h"
 
-#define PCI_MAX_DEVS 64
 #define PCI_MAX_BARS 6
 
 /* len 0: absent or unassigned */
@@ -15,15 +14,20 @@ struct pci_bar {
     bool io, is64;
 };
 struct pci_dev {
-    uint16_t bdf; /* bus<<8 | dev<<3 | fn */
+    uint16_t segment; /* 0, but for large machines */
+    uint16_t bdf;     /* bus<<8 | dev<<3 | fn */
     uint16_t vendor, device, subsystem;
     uint8_t class_code, subclass, prog_if, revision;
     struct pci_bar bar[PCI_MAX_BARS];
 };
 
-/** Enumerate all functions on all buses and log each; more than PCI_MAX_DEVS are ignored.  Boot CPU, once. */
+/** Turn bus mastering off for every device of segment 0: the firmware may have left one writing to memory that is free
+ *  now.  Bridges, displays and IOMMUs keep it.  Boot CPU, once, before any memory is allocated. */
+void pci_quiet(void);
+/** Enumerate all functions of all segments and log each; those of other segments are made quiet as well.  Boot CPU,
+ *  once, after acpi_init().  Panics when out of memory. */
 void pci_init(void);
-extern struct pci_dev pci_devs[PCI_MAX_DEVS];
+extern struct pci_dev *pci_devs; /* owned, for ever, const after pci_init() */
 extern unsigned pci_n_devs;
 
 #define PCI_CFG_SIZE 256
@@ -33,8 +37,10 @@ void pci_cfg_write(const struct pci_dev *d, unsigned off, unsigned size, uint32_
 /** Offset of the next capability with this id after the one at offset `from` (0: the first); 0: none.  One whose len
  *  bytes would leave configuration space is passed over: a device is not trusted. */
 unsigned pci_cap_find(const struct pci_dev *d, uint8_t id, unsigned from, unsigned len);
-/** Enable memory space, I/O space and bus mastering. */
+/** Enable memory space and I/O space. */
 void pci_enable(const struct pci_dev *d);
+/** Enable bus mastering.  Only when the device was reset: what the firmware told it to write would be written. */
+void pci_master_enable(const struct pci_dev *d);
 /** Map a memory BAR uncached, for ever.  NULL: absent, or an I/O BAR. */
 void *pci_bar_map(const struct pci_dev *d, unsigned bar);
 /** Route MSI-X entry `entry` (or MSI where there is no MSI-X; then entry must be 0) to host vector on the boot CPU.

@@ -546,6 +546,7 @@ void ahci_probe(const struct pci_dev *d)
         if ((ports & BIT32(i)) && R_PORTS + (i + 1) * PORT_LEN <= d->bar[5].len && blockdev_room(d))
             port_add(hba, i, irq ? vector : 0);
     n_ports += CAP_PORTS(cap);
+    pci_master_enable(d); /* the firmware's command lists are stopped */
     mmio_write32(hba + R_IS, UINT32_MAX);
     mmio_write32(hba + R_GHC, GHC_AE | (irq ? GHC_IE : 0));
 }

@@ -486,5 +486,6 @@ void nvme_probe(const struct pci_dev *d)
         n->vector = 0;
     n->dev.irq = n->vector;
     nvme_stop_begin(n);
+    pci_master_enable(d); /* the firmware's queues are stopped */
     blockdev_add(&n->dev);
 }

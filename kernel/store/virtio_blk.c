@@ -384,5 +384,6 @@ void virtio_blk_probe(const struct pci_dev *d)
     if (b->vector && pci_msi_enable(d, 0, b->vector) != HV_OK)
         b->vector = 0;
     virtio_blk_stop_begin(b);
+    pci_master_enable(d); /* the firmware's queues are forgotten */
     blockdev_add(&b->dev);
 }

@@ -385,18 +385,19 @@ class Host:
     cpus, memory_mib, nic, extra (QEMU arguments), reboot (allow a reset), files {name on ESP: path}, pcap (packet
     dump),
     efi       another godwit.efi than the one of this tree
+    buses     QEMU arguments for what its network card is plugged into
     key_name  whose key and certificate it has (default its own)"""
 
     def __init__(self, name, link=None, vms=None, peers=(), host_keys=None, clients=None, conf=None, cpus=2,
                  memory_mib=1536, nic="virtio-net-pci",
                  extra=(), reboot=False, files=None, pcap=None, limit_s=900, tag="", key_name=None,
-                 efi=None):
+                 efi=None, buses=()):
         self.name, self.link, self.vms, self.peers = name, link, vms or {}, peers
         self.host_keys, self.conf, self.files = host_keys or {}, conf, files or {}
         self.cpus, self.memory_mib, self.nic, self.extra, self.reboot = cpus, memory_mib, nic, list(extra), reboot
         self.pcap, self.limit_s, self.key_name = pcap, limit_s, key_name or name
         self.clients = clients or {}
-        self.efi = efi or EFI
+        self.efi, self.buses = efi or EFI, buses
         self.folder = os.path.join(RUNS, tag or name)
         self.machine, self.mkhost_said = None, ""
         self.prompt = re.compile(rf"^godwit {re.escape(name)}> ", re.M)
@@ -437,7 +438,7 @@ class Host:
     def boot(self, wait=True):
         net = []
         if self.link:
-            net = ["-netdev", self.link.netdev(self.name), "-device",
+            net = [*self.buses, "-netdev", self.link.netdev(self.name), "-device",
                    f"{self.nic},netdev=n0,mac={mac(self.name)},romfile="]
             if self.pcap:
                 net += ["-object", f"filter-dump,id=f0,netdev=n0,file={self.pcap},maxlen=65536"]

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import socket
 import subprocess
 
+from emulator import BUILD
 from fixtures import Clients
-from host import Lan, UserNet, vm
+from host import BOOT_S, RUNS, Lan, UserNet, vm
 
 
 def boot_and_power_off(own, cpus, meanwhile=lambda host: None):
@@ -83,8 +85,58 @@ def seed_file(host):
     return subprocess.run(["mtype", "-i", image, "::/godwit/seed"], check=True, capture_output=True).stdout
 
 
+BRIDGES, ON_EACH = 6, 17
+
+
+def crowd():
+    """More than 100 PCI functions behind bridges behind bridges.  The network card comes after them.  On the first bus
+    there is a card that nobody drives."""
+    args = ["-device", "rtl8139,id=idle,addr=1d"]
+    for i in range(BRIDGES):
+        args += ["-device", f"pci-bridge,id=b{i},bus={f'b{i - 1}' if i else 'pcie.0'},chassis_nr={i + 1},shpc=off,"
+                            f"addr=1e"]
+        args += [arg for n in range(ON_EACH) for arg in ("-device", f"pci-testdev,bus=b{i},addr={1 + n // 8:x}.{n % 8}"
+                                                         f",multifunction=on")]
+    return args
+
+
+def config_write(machine, bdf, offset, value):
+    machine.monitor(f"o /w 0xcf8 {0x80000000 | bdf << 8 | offset:#x}")
+    machine.monitor(f"o /h 0xcfc {value:#x}")
+
+
+def is_master(machine, device):
+    """May this kind of device write to memory?"""
+    space = re.search(rf"address-space: {device}\n((?: .*\n)*)", machine.monitor("info mtree"))
+    return "alias bus master" in space[1]
+
+
+def debugger_goes_on(host):
+    """As a debugger does that `make gdb` waits for: set boot_debugger_ready."""
+    names = subprocess.run(["nm", os.path.join(BUILD, "godwit.elf")], check=True, capture_output=True, text=True).stdout
+    at = int(re.search(r"image at 0x([0-9a-f]+)", host.log())[1], 16)
+    at += int(re.search(r"^(\w+) . boot_debugger_ready$", names, re.M)[1], 16)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(20)
+        s.connect(os.path.join(RUNS, "gdb"))
+        for packet in f"M{at:x},4:01000000", "D":
+            s.sendall(f"+${packet}#{sum(packet.encode()) % 256:02x}".encode())
+            said = b""
+            while b"#9a" not in said:                   # OK, after an acknowledgement
+                said += s.recv(100)
+
+
 def test_dhcp_and_a_log_without_errors(own):
-    a = own("a", UserNet(), host_keys={"ip": "dhcp"})
+    """Behind a crowd of PCI functions, of which the firmware left one writing to memory."""
+    a = own("a", UserNet(), host_keys={"ip": "dhcp"}, nic=f"virtio-net-pci,bus=b{BRIDGES - 1},addr=1f", buses=crowd(),
+            files={"gdb": __file__}, extra=["-gdb", f"unix:{os.path.join(RUNS, 'gdb')},server=on,wait=off"], wait=False)
+    a.wait_log("waiting for a debugger", BOOT_S)
+    config_write(a.machine, 0x1d << 3, 4, 7)
+    assert is_master(a.machine, "rtl8139")
+    debugger_goes_on(a)
+    a.wait_prompt()
+    assert not is_master(a.machine, "rtl8139") and is_master(a.machine, "virtio-net-pci")
+    assert int(re.search(r"info pci: (\d+) functions", a.log())[1]) > BRIDGES * ON_EACH
     a.wait_log(r"10\.0\.2\.15", 20)
     assert not re.search(r"^\[ *\d+\.\d{6}\] error|panic", a.log(), re.M | re.I), a.log()
     said = a.command("host")

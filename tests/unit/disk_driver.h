@@ -35,6 +35,7 @@ uint64_t clock_us(void)
     return now += 50;
 }
 void pci_enable(const struct pci_dev *d) { (void)d; }
+void pci_master_enable(const struct pci_dev *d) { (void)d; }
 uint8_t pcpu_irq_alloc(void) { return 0x50; }
 enum hv_err pci_msi_enable(const struct pci_dev *d, unsigned entry, uint8_t vector)
 {

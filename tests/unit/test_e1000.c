@@ -31,6 +31,7 @@ void *pci_bar_map(const struct pci_dev *d, unsigned bar)
     return bar ? NULL : regs;
 }
 void pci_enable(const struct pci_dev *d) { (void)d; }
+void pci_master_enable(const struct pci_dev *d) { (void)d; }
 
 static struct pci_dev dev = { .vendor = PCI_VENDOR };
 static uint8_t got[4096];
