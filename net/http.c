@@ -328,31 +328,22 @@ void http_body_stop(struct http_conn *c)
 
 /* ---- what the request says ---- */
 
-/* The value of a query parameter, up to the next '&'; "" when it is missing. */
+/* The value of a query parameter, up to the next '&'; NULL when it is missing. */
 static const char *query_value(const struct http_conn *c, const char *name)
 {
     size_t name_len = strlen(name);
     for (const char *p = c->query; *p; p += strcspn(p, "&"), p += *p == '&')
         if (!strncmp(p, name, name_len) && p[name_len] == '=')
             return p + name_len + 1;
-    return "";
-}
-
-uint64_t http_query_num(const struct http_conn *c, const char *name, uint64_t if_none)
-{
-    uint64_t n = 0;
-    const char *value = query_value(c, name), *d = value;
-    for (; *d >= '0' && *d <= '9' && n < UINT64_MAX / 10 - 1; d++)
-        n = n * 10 + (uint64_t)(*d - '0');
-    return d == value || (*d && *d != '&') ? if_none : n;
+    return NULL;
 }
 
 void http_query_text(const struct http_conn *c, const char *name, char *out, size_t cap)
 {
     const char *value = query_value(c, name);
-    size_t n = strcspn(value, "&");
+    size_t n = value ? strcspn(value, "&") : 0;
     n = n < cap ? n : 0;
-    memcpy(out, value, n);
+    memcpy(out, value ? value : "", n);
     out[n] = '\0';
 }
 
@@ -366,6 +357,25 @@ static bool http_number(const char **p, uint64_t *n)
         *n = *n * 10 + (uint64_t)(**p - '0');
     }
     return *p != start;
+}
+
+static bool query_number(const char *value, uint64_t *n)
+{
+    return http_number(&value, n) && (!*value || *value == '&');
+}
+
+uint64_t http_query_num(const struct http_conn *c, const char *name, uint64_t if_none)
+{
+    uint64_t n;
+    const char *value = query_value(c, name);
+    return value && query_number(value, &n) ? n : if_none;
+}
+
+bool http_query_is_num(const struct http_conn *c, const char *name)
+{
+    uint64_t n;
+    const char *value = query_value(c, name);
+    return !value || query_number(value, &n);
 }
 
 bool http_range(const struct http_conn *c, uint64_t total, uint64_t *from, uint64_t *end)

@@ -79,6 +79,8 @@ static inline const char *http_path(const struct http_conn *c) { return c->targe
 static inline unsigned http_refusal(const struct http_conn *c) { return c->refusal; }
 /** The query parameter `name` as a number; if_none when it is missing or no number. */
 uint64_t http_query_num(const struct http_conn *c, const char *name, uint64_t if_none);
+/** Is it a number, or missing? */
+bool http_query_is_num(const struct http_conn *c, const char *name);
 /** The query parameter `name` as it stands there; "" when it is missing or has cap characters or more. */
 void http_query_text(const struct http_conn *c, const char *name, char *out, size_t cap);
 /** Range of a request for total bytes.  False: it is none that can be satisfied; *from, *end: [from, end), all of it

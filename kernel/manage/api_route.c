@@ -180,7 +180,7 @@ static const struct route routes[] = {
     { HTTP_VERB_GET, TRUST_READ, "/v1/vms/*/console", api_vm_console_read, NONE, "output of its console; ?since=BYTE" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/console", api_vm_console_write, RAW, "input for its console, raw" },
     { HTTP_VERB_POST, TRUST_OPERATE, "/v1/vms/*/disks/*/move", api_disk_move,
-      "place fingerprint keep overwrite bandwidth_limit_mb",
+      "place fingerprint keep overwrite sure bandwidth_limit_mb",
       "move a disk of a guest (vda, vdb...) to another place: {\"place\": \"STORE/VOLUME\"}; 202 and a job" },
     { HTTP_VERB_DELETE, TRUST_OPERATE, "/v1/vms/*/disks/*/move", api_disk_move_cancel, NONE,
       "cancel that; the guest keeps the disk that it has" },
@@ -353,6 +353,15 @@ static bool body_parse(struct api_call *c, const struct route *r)
     return !e && fields_check(c, r->fields);
 }
 
+static bool query_check(struct api_call *c, const struct route *r)
+{
+    char name[OPENAPI_WORD_MAX];
+    bool wrong = openapi_query_wrong(c->http, r, name);
+    if (wrong)
+        api_fail(c, HV_E_INVAL, 0, "?%s= takes a number, 0 or more, in decimal digits", name);
+    return !wrong;
+}
+
 static void answer_refusal(struct api_call *c, unsigned status)
 {
     if (status == 413) {
@@ -380,7 +389,7 @@ static void route_run(struct api_call *c)
         api_fail(c, HV_E_AUTH, 403,
                  "client %s may only read; [client %s] role = operate in this host's godwit.conf would allow it",
                  c->client->name, c->client->name);
-    else if (body_parse(c, r))
+    else if (query_check(c, r) && body_parse(c, r))
         r->handler(c);
 }
 

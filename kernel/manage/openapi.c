@@ -12,7 +12,7 @@
 #include "kernel/manage/api_call.h"
 
 #define UNDESCRIBED "UNDESCRIBED"
-#define WORD_MAX    96
+#define WORD_MAX    OPENAPI_WORD_MAX
 
 /* ---- lists of words ---- */
 
@@ -236,12 +236,31 @@ static void put_responses(struct json *j, const char *schema)
     json_end(j);
 }
 
-static void put_operation(struct json *j, const struct route *r)
+/* Its path is NULL: there is none. */
+static const struct openapi_answer *answer_find(const struct route *r)
 {
-    static const char *const verbs[] = { "get", "post", "put", "delete" };
     const struct openapi_answer *a = openapi_answers;
     while (a->path && (a->verb != r->verb || strcmp(a->path, r->path)))
         a++;
+    return a;
+}
+
+bool openapi_query_wrong(const struct http_conn *http, const struct route *r, char name[OPENAPI_WORD_MAX])
+{
+    const struct openapi_answer *a = answer_find(r);
+    const char *query = a->path ? a->query : "", *type;
+    while (word_next(&query, name)) {
+        (void)property_cut(name, &type);
+        if (!strcmp(type, "n") && !http_query_is_num(http, name))
+            return true;
+    }
+    return false;
+}
+
+static void put_operation(struct json *j, const struct route *r)
+{
+    static const char *const verbs[] = { "get", "post", "put", "delete" };
+    const struct openapi_answer *a = answer_find(r);
     ASSERT(r->verb < ARRAY_SIZE(verbs));
     json_object(j, verbs[r->verb]);
     json_str(j, "summary", a->path ? r->what : UNDESCRIBED);

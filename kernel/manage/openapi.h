@@ -32,6 +32,10 @@ struct route {
 
 const struct route *route_at(unsigned i); /* NULL: there are no more */
 
+#define OPENAPI_WORD_MAX 96
+/** A parameter behind the '?' of the request that is to be a number, and is none: its name.  False: there is none. */
+bool openapi_query_wrong(const struct http_conn *http, const struct route *r, char name[OPENAPI_WORD_MAX]);
+
 struct openapi_answer {
     enum http_verb verb;
     const char *path;

@@ -102,7 +102,15 @@ static void test_routes(void **state)
     expect("POST /v1/vms/web/start HTTP/1.1\r\n\r\n", 200, "\"handler\":\"vm_start\"");
     expect("GET /v1/vms/web/console?since=123 HTTP/1.1\r\n\r\n", 200, "\"since\":123");
     expect("GET /v1/vms/web/console?x=1&since=5&y HTTP/1.1\r\n\r\n", 200, "\"since\":5");
-    expect("GET /v1/vms/web/console?since=5x HTTP/1.1\r\n\r\n", 200, "\"since\":77");
+    expect("GET /v1/vms/web/console?since=18446744073709551609 HTTP/1.1\r\n\r\n", 200, ":18446744073709551609");
+    expect("GET /v1/vms/web/console?since=5x HTTP/1.1\r\n\r\n", 400, "?since= takes a number, 0 or more");
+    expect("GET /v1/vms/web/console?since= HTTP/1.1\r\n\r\n", 400, "\"HV_E_INVAL\"");
+    expect("GET /v1/vms/web/console?run=1&since=-1 HTTP/1.1\r\n\r\n", 400, "?since= takes");
+    expect("GET /v1/vms/web/console?since=18446744073709551616 HTTP/1.1\r\n\r\n", 400, "?since= takes");
+    expect("GET /v1/events?since=1&timeout=soon HTTP/1.1\r\n\r\n", 400, "?timeout= takes");
+    expect("GET /v1/vms?limit=0x10 HTTP/1.1\r\n\r\n", 400, "?limit= takes");
+    expect("DELETE /v1/clients/op?sure=yes HTTP/1.1\r\n\r\n", 400, "?sure= takes");
+    expect("GET /v1/host?since=x HTTP/1.1\r\n\r\n", 200, "\"handler\":\"host\"");
     expect("GET /v1/vms/web/console?insince=5 HTTP/1.1\r\n\r\n", 200, "\"since\":77");
     expect("GET /v1/vms/web/inspect HTTP/1.1\r\n\r\n", 200, "{\"details\":[\"line 1 \\\"quoted\\\"\",\"line two\"]}");
     expect("GET /v1/log HTTP/1.1\r\n\r\n", 200, "text/plain\r\nContent-Length: 6\r\n");
