@@ -139,7 +139,7 @@ static const struct command {
       "vm migrate web --to beta\nvm migrate web --to auto --detach\nvm migrate web --to beta --quick --dry-run\nvm migrate web --to beta --with-disks\nvm migrate web --to beta --disk vda=fast/web\nvm migrate db --to beta --policy stop --limit 100",
       cmd_vm_migrate },
     { { "vm", "move-disk" }, 2, 2, "NAME DISK --to PLACE", "to fingerprint keep overwrite limit detach cancel",
-      "move a disk of a guest (vda, vdb...) to STORE/VOLUME, which is made if need be, or nbd:ADDRESS/EXPORT, and watch "
+      "move a disk of a guest (vda, vdb...) to STORE/VOLUME, which is made if need be, nbd:ADDRESS/EXPORT, or ram, which asks (--yes: does not), and watch "
       "(--fingerprint HEX: of the certificate of an nbd: server; --keep: and keep the old volume; --overwrite: what is there may be lost; --limit: MB per second; --cancel: end "
       "a move of the disk)", "vm move-disk web vda --to fast/web\nvm move-disk web vda --cancel", cmd_vm_move_disk },
     { { "job", "list" }, 0, 0, "", "", "what hosts do after their answers: moves of disks, saves, changes of volumes",

@@ -117,13 +117,18 @@ struct vm_config {
     struct disk_config disk[CONFIG_MAX_DISKS]; /* virtio disks, in the order of their PCI slots */
     struct nic_config nic[CONFIG_MAX_NICS];    /* virtio network cards, likewise; [0].mac is there without a card too */
 };
+/** What disk i takes of the guest's memory; i = n_disks and more: 0. */
+static inline uint64_t config_ram_disk_bytes(const struct vm_config *c, unsigned i)
+{
+    return i < c->n_disks && c->disk[i].kind == DISK_IN_RAM ? c->disk[i].bytes : 0;
+}
 /** The place of disk i in the part of the guest's memory that holds its disks in RAM, in bytes; i = n_disks: its
  *  length. */
 static inline uint64_t config_ram_disk_at(const struct vm_config *c, unsigned i)
 {
     uint64_t at = 0;
     while (i--)
-        at += c->disk[i].kind == DISK_IN_RAM ? c->disk[i].bytes : 0;
+        at += config_ram_disk_bytes(c, i);
     return at;
 }
 

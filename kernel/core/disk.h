@@ -91,12 +91,16 @@ struct disk {
 };
 
 struct vm;
-/** A disk of so many bytes in vm's hidden memory (guest_mem.h), from offset base on; lives as long as vm's devices. */
+/** Disk i of vm in its hidden memory, vm->ram_disk[i] bytes; lives as long as vm's devices. */
 struct disk_ram {
     struct disk disk;
     struct vm *vm;
-    uint64_t base;
+    unsigned index;
 };
-void disk_ram_init(struct disk_ram *d, struct vm *vm, uint64_t base, uint64_t bytes);
+void disk_ram_init(struct disk_ram *d, struct vm *vm, unsigned i);
+/** The same for a mirror: only the service pCPU uses it, without dev_lock.  close() frees *out alone.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err disk_ram_open(struct vm *vm, unsigned i, struct disk **out);
+/** Give disk i of vm so many bytes of hidden memory (vm->ram_disk): guest_mem_splice_hidden(), whose rules hold. */
+HV_MUST_CHECK enum hv_err disk_ram_resize(struct vm *vm, unsigned i, uint64_t bytes);
 
 #endif

@@ -80,6 +80,91 @@ enum hv_err guest_mem_take_hidden(struct vm *vm, struct guest_mem *from)
     return e;
 }
 
+/* ---- hidden memory of another size ----
+ *
+ * Blocks change their places in a new table, and in the second stage.  First each place that was empty is mapped, which
+ * may need tables and so may fail; the tables of all other places exist. */
+
+struct splice {
+    uint64_t at, cut, add; /* bytes of hidden memory */
+};
+
+#define CUT UINT64_MAX
+
+/* Where block i goes; CUT: nowhere. */
+static uint64_t splice_place(const struct guest_mem *m, const struct splice *s, uint64_t i)
+{
+    uint64_t a = i * BLOCK_SIZE, pos = a < GUEST_LOW_RAM_MAX ? a : a - HIGH_BASE + GUEST_LOW_RAM_MAX;
+    uint64_t visible = m->low_bytes + m->high_bytes;
+    if (pos < visible + s->at)
+        return i;
+    if (pos < visible + s->at + s->cut)
+        return CUT;
+    return guest_hidden(m, pos - visible - s->cut + s->add).v / BLOCK_SIZE;
+}
+
+static void *block_of(const struct guest_mem *m, uint64_t i) { return i < m->n_blocks ? m->block[i] : NULL; }
+
+static enum hv_err splice_map_empty(struct vm *vm, const struct guest_mem *is)
+{
+    for (uint64_t i = 0; i < is->n_blocks; i++) {
+        if (!is->block[i] || block_of(&vm->mem, i))
+            continue;
+        enum hv_err e = s2_map_block(&vm->s2, gpa(i * BLOCK_SIZE), ptr_hpa(is->block[i]), false, true);
+        if (!e)
+            continue;
+        while (i--)
+            if (is->block[i] && !block_of(&vm->mem, i))
+                s2_unmap_block(&vm->s2, gpa(i * BLOCK_SIZE));
+        return e;
+    }
+    return HV_OK;
+}
+
+static void splice_map_full(struct vm *vm, const struct guest_mem *is)
+{
+    for (uint64_t i = 0; i < vm->mem.n_blocks; i++) {
+        void *was = vm->mem.block[i], *b = block_of(is, i);
+        if (!was || was == b)
+            continue;
+        s2_unmap_block(&vm->s2, gpa(i * BLOCK_SIZE));
+        enum hv_err e = b ? s2_map_block(&vm->s2, gpa(i * BLOCK_SIZE), ptr_hpa(b), false, true) : HV_OK;
+        ASSERT_EQ(e, HV_OK);
+    }
+}
+
+enum hv_err guest_mem_splice_hidden(struct vm *vm, uint64_t at, uint64_t cut, uint64_t add)
+{
+    const struct splice s = { at, cut, add };
+    struct guest_mem was = vm->mem, is;
+    uint64_t visible = was.low_bytes + was.high_bytes;
+    ASSERT(at % BLOCK_SIZE == 0 && cut % BLOCK_SIZE == 0 && visible + at + cut <= was.size_bytes);
+    ASSERT(!atomic_load(&vm->dirty.on));
+    enum hv_err e = guest_mem_init_hidden(&is, visible, was.size_bytes - visible - cut + add);
+    if (e)
+        return e;
+    for (uint64_t i = 0; i < was.n_blocks; i++) {
+        uint64_t to = was.block[i] ? splice_place(&was, &s, i) : CUT;
+        if (to != CUT)
+            is.block[to] = was.block[i], is.n_backed++;
+    }
+    is.n_dropped = was.n_dropped + 1;
+    spin_lock(&vm->mem_lock);
+    e = splice_map_empty(vm, &is);
+    if (!e) {
+        splice_map_full(vm, &is);
+        vm->mem = is;
+    }
+    s2_flush(vm);
+    s2_reap(&vm->s2);
+    spin_unlock(&vm->mem_lock);
+    for (uint64_t i = 0; !e && i < was.n_blocks; i++)
+        if (was.block[i] && splice_place(&was, &s, i) == CUT)
+            block_free(was.block[i]);
+    mem_free(e ? is.block : was.block, (e ? is : was).n_blocks * sizeof(was.block[0]));
+    return e;
+}
+
 static bool gfn_is_ram(const struct guest_mem *m, uint64_t gfn)
 {
     return gfn < MIN(m->size_bytes, GUEST_LOW_RAM_MAX) >> PAGE_SHIFT ||

@@ -18,10 +18,11 @@
 
 struct vm;
 struct guest_mem {
-    uint64_t size_bytes;            /* [c] all of it, multiple of 2 MiB */
+    /* [s] all of it, multiple of 2 MiB; as the rest here, const while a vCPU may run, but for blocks */
+    uint64_t size_bytes;
     uint64_t low_bytes, high_bytes; /* [c] visible RAM: below 3 GiB / from 4 GiB */
-    uint64_t n_gfns;                /* [c] highest gfn + 1, hole included: the size of bitmaps */
-    uint64_t n_blocks;              /* [c] n_gfns / 512 */
+    uint64_t n_gfns;                /* [s] highest gfn + 1, hole included: the size of bitmaps */
+    uint64_t n_blocks;              /* [s] n_gfns / 512 */
     /* [m for writes; reads are atomic] owned: host block per 2 MiB of gfn space, NULL: untouched or hole */
     void **block;
     uint64_t n_backed;       /* [m] blocks with memory */
@@ -49,6 +50,9 @@ uint64_t guest_mem_drop_visible(struct guest_mem *m);
 /** Move the hidden memory of `from` to vm, which was set up with as much of it and has touched nothing yet.
  *  HV_E_NOMEM: no tables; some is left in `from`. */
 HV_MUST_CHECK enum hv_err guest_mem_take_hidden(struct vm *vm, struct guest_mem *from);
+/** Replace `cut` bytes at byte `at` of vm's hidden memory by `add` zeroes; what is behind them moves, without a copy.
+ *  All are multiples of 2 MiB.  vCPUs frozen, dirty log off.  HV_E_NOMEM: nothing changed.  Service pCPU. */
+HV_MUST_CHECK enum hv_err guest_mem_splice_hidden(struct vm *vm, uint64_t at, uint64_t cut, uint64_t add);
 bool guest_is_ram(const struct vm *vm, gpa_t a);
 
 /** Host address of the page, or NULL if its block is untouched (reads as zero) or not RAM.  Any pCPU, no lock. */

@@ -75,6 +75,9 @@ struct vm {
     bool operator_paused; /* [s] only an operator resumes it, wherever it moves */
     struct spinlock mem_lock, dev_lock;
     struct guest_mem mem;
+    /* [s] the hidden part of mem, in this order: bytes of config.disk[i], if it is in memory, or moves to or from it;
+     * const while a vCPU may run */
+    uint64_t ram_disk[CONFIG_MAX_DISKS];
     struct s2 s2;
     struct dirty_log dirty;
     unsigned n_vcpus;                  /* [c] */

@@ -445,13 +445,15 @@ static enum hv_err blk_create(struct vm *vm, unsigned index)
         b->req[i] = (struct blk_req){ .b = b, .r = requests };
     if (!in_ram)
         return HV_OK;
-    disk_ram_init(&b->ram, vm, config_ram_disk_at(&vm->config, index), c->bytes);
+    disk_ram_init(&b->ram, vm, index);
     vdev_blk_attach(vm, index, &b->ram.disk);
     return HV_OK;
 }
 
 enum hv_err vdev_blk_create_all(struct vm *vm)
 {
+    for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
+        vm->ram_disk[i] = config_ram_disk_bytes(&vm->config, i);
     for (unsigned i = 0; i < vm->config.n_disks; i++)
         if (blk_create(vm, i) != HV_OK)
             return HV_FAIL(HV_E_NOMEM);
@@ -479,12 +481,36 @@ void vdev_blk_attach(struct vm *vm, unsigned index, struct disk *disk)
                (i->zeroes ? 0 : F_WRITE_ZEROES);
 }
 
+enum hv_err vdev_blk_deepen(struct vm *vm, unsigned index)
+{
+    struct blk *was = vm->blk[index], *b = was->n < PENDING_MAX ? mem_alloc(blk_table_size(PENDING_MAX)) : was;
+    if (b == was)
+        return HV_OK;
+    if (!b)
+        return HV_FAIL(HV_E_NOMEM);
+    spin_lock(&vm->dev_lock);
+    ASSERT(was->disk == &was->ram.disk && was->hold && was->n_pending == 0);
+    *b = *was;
+    b->n = PENDING_MAX;
+    b->disk = &b->ram.disk;
+    for (unsigned i = 0; i < b->n; i++)
+        b->req[i] = (struct blk_req){ .b = b, .r = was->req[0].r };
+    vm->blk[index] = b;
+    spin_unlock(&vm->dev_lock);
+    mem_free(was, blk_table_size(was->n));
+    return HV_OK;
+}
+
 void vdev_blk_swap(struct vm *vm, unsigned index, struct disk *disk)
 {
     struct blk *b = vm->blk[index];
     spin_lock(&vm->dev_lock);
-    ASSERT(disk->known && disk->max_pending > PENDING_MAX && b->disk && b->hold && b->n_pending == 0);
-    b->disk = disk;
+    ASSERT(b->disk && b->hold && b->n_pending == 0);
+    ASSERT(!disk || (disk->known && disk->max_pending > PENDING_MAX && b->n == PENDING_MAX));
+    if (!disk)
+        disk_ram_init(&b->ram, vm, index);
+    b->disk = disk ? disk : &b->ram.disk;
+    b->part = 0;
     spin_unlock(&vm->dev_lock);
 }
 

@@ -25,9 +25,11 @@ void vdev_blk_destroy_all(struct vm *vm);
 /** Make disk the backend; disk->known is set, and its info decides the features offered, with read-only of the
  *  configuration.  Not while the guest runs or requests are pending. */
 void vdev_blk_attach(struct vm *vm, unsigned index, struct disk *disk);
-/** Make disk the backend of a guest that runs; its requests are held, and none is pending.  The features that were
- *  offered stay: disk has them all, but for DISCARD, which a guest may ask for in vain.  Takes dev_lock. */
+/** Make disk the backend of a guest that runs; its requests are held, and none is pending.  NULL: its memory.  The
+ *  features that were offered stay: disk has all but DISCARD, which a guest may ask for in vain.  Takes dev_lock. */
 void vdev_blk_swap(struct vm *vm, unsigned index, struct disk *disk);
+/** Allocate the full request table, before one in memory is swapped; it is held.  HV_E_NOMEM.  Takes dev_lock. */
+HV_MUST_CHECK enum hv_err vdev_blk_deepen(struct vm *vm, unsigned index);
 /** hold: leave requests in the guest's ring, where they move with it.  Service pCPU; takes dev_lock. */
 void vdev_blk_hold(struct vm *vm, unsigned index, bool hold);
 /** Its counters of that kind, a moment apart; NULL: no such disk.  Any context. */

@@ -8,7 +8,8 @@ static bool options_get(struct api_call *c, struct disk_move_options *o)
 {
     uint64_t mb = 0;
     *o = (struct disk_move_options){ 0 };
-    if (!api_take_bool(c, "keep", &o->keep) || !api_take_bool(c, "overwrite", &o->overwrite))
+    if (!api_take_bool(c, "keep", &o->keep) || !api_take_bool(c, "overwrite", &o->overwrite) ||
+        !api_take_bool(c, "sure", &o->sure))
         return false;
     if (json_get_num(&c->in, "bandwidth_limit_mb", DISK_MOVE_LIMIT_MB, &mb) == HV_E_INVAL) {
         api_fail(c, HV_E_INVAL, 0, "\"bandwidth_limit_mb\" is a number, 0 to %u", DISK_MOVE_LIMIT_MB);

@@ -358,6 +358,8 @@ static bool move_disk_words(int n, char **word, struct disk_move_options *o, con
             o->keep = true;
         else if (!strcmp(word[i], "--overwrite"))
             o->overwrite = true;
+        else if (!strcmp(word[i], "--sure"))
+            o->sure = true;
         else if (!strcmp(word[i], "--fingerprint") && i + 1 < n)
             *fingerprint = word[++i];
         else if (!strcmp(word[i], "--limit") && i + 1 < n && config_number(word[++i], 0, DISK_MOVE_LIMIT_MB, &mb))
@@ -379,8 +381,8 @@ static void cmd_vm_move_disk(int argc, char **argv)
         return;
     }
     if (argv[2][0] == '-' || !move_disk_words(argc - 3, argv + 3, &o, &fingerprint)) {
-        print("usage: vm move-disk NAME vda STORE/VOLUME|nbd:ADDRESS/EXPORT [--fingerprint HEX] [--overwrite] [--keep] "
-              "[--limit MB], or --cancel");
+        print("usage: vm move-disk NAME vda STORE/VOLUME|nbd:ADDRESS/EXPORT|ram [--fingerprint HEX] [--overwrite] "
+              "[--keep] [--sure] [--limit MB], or --cancel");
         return;
     }
     enum hv_err e = operate_move_disk(argv[0], argv[1], argv[2], fingerprint, &o, OPERATE_CONSOLE, &job, WHY(message));

@@ -11,6 +11,10 @@
  *
  * A stopped guest (`cold`): the mirror is nobody's disk; it is driven here.  The guest does not start meanwhile.
  *
+ * To or from memory: the disk's memory is a part of the guest's own (kernel/dev/disk_ram.c), which it has in addition
+ * while the disk is copied, from OPENING on.  It is promised then.  In DELETING the guest has what its configuration
+ * says: nothing of it stays when the move fails, or when the disk has left memory.
+ *
  * Power cuts.  The registry's entry storage/GUEST.N names the volume to delete after one: at first the new one, if it
  * is made for this; from the switch on the old one, unless it is kept.  It has the name, and once there is one the
  * UUID: another volume may have the name by then.  At the switch this entry and the guest's
@@ -26,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernel/dev/vdev_blk.h"
 #include "kernel/host/clock.h"
 #include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
@@ -44,6 +49,7 @@
 #include "kernel/vm/vm_define.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
+#include "kernel/vm/vm_memory.h"
 #include "net/nbd.h"
 
 #define MOVES_MAX 32u
@@ -226,12 +232,19 @@ static struct disk_config *move_garbage(struct disk_move *d)
     return d->from.kind == DISK_ON_LV && !d->o.keep ? &d->from : NULL;
 }
 
+/* The guest's memory is what its configuration says.  False: there is no memory for its tables now. */
+static bool move_memory_settle(const struct disk_move *d)
+{
+    struct vm *vm = vm_find(d->guest);
+    return !vm || !vm_disk_memory_set(vm, d->disk, config_ram_disk_bytes(&vm->config, d->disk));
+}
+
 static bool move_delete(struct disk_move *d)
 {
     struct disk_config *c = move_garbage(d);
     const struct store_watch watch = { move_on_progress, move_on_deleted, d };
     char why[200];
-    if (d->busy)
+    if (d->busy || !move_memory_settle(d))
         return false;
     if (!c) {
         move_to(d, MOVE_OVER);
@@ -264,6 +277,8 @@ static bool place_is_of(const struct vm_config *c, const char *place)
 {
     char text[sizeof(moves->to_text)];
     for (unsigned i = 0; c && i < c->n_disks; i++) {
+        if (c->disk[i].kind == DISK_IN_RAM)
+            continue;
         config_disk_place(&c->disk[i], text, sizeof(text));
         if (!strcmp(text, place))
             return true;
@@ -280,7 +295,7 @@ static enum hv_err move_check_taken(const struct disk_move *d, struct why *why)
             return REFUSE(HV_E_BUSY, "%s is a disk of the guest %s", d->to_text, vm->config.name);
     }
     for (const struct disk_move *o = moves; o < moves + MOVES_MAX; o++)
-        if (o != d && o->state != MOVE_FREE && !strcmp(o->to_text, d->to_text))
+        if (o != d && o->state != MOVE_FREE && o->to.kind != DISK_IN_RAM && !strcmp(o->to_text, d->to_text))
             return REFUSE(HV_E_BUSY, "vd%c of %s is being moved to %s", 'a' + o->disk, o->guest, d->to_text);
     return HV_OK;
 }
@@ -323,17 +338,39 @@ static enum hv_err move_check_guest(const struct disk_move *d, const struct vm *
     if (!guest_is_up(vm) && vm_state(vm) != VM_STOPPED)
         return REFUSE(HV_E_BUSY, "%s is %s; only the disk of a guest that runs, is paused or stopped can be moved",
                       d->guest, vm_state_name(vm_state(vm)));
-    if (d->to.kind == DISK_IN_RAM)
-        return REFUSE(HV_E_UNSUPP, "a disk in memory begins anew at each start of its guest: none can be moved there");
-    if (guest_is_up(vm) && vm->config.disk[d->disk].kind == DISK_IN_RAM)
-        return REFUSE(HV_E_UNSUPP,
-                      "vd%c of %s is in memory, and cannot be moved while it runs; what it begins with can be moved "
-                      "once the guest is stopped",
-                      'a' + d->disk, d->guest);
     const struct disk *is = vm->disks.d[d->disk].disk;
-    if (guest_is_up(vm) && (!is || !is->known))
+    if (guest_is_up(vm) && vm->config.disk[d->disk].kind != DISK_IN_RAM && (!is || !is->known))
         return REFUSE(HV_E_BUSY, "%s waits for this disk", d->guest);
     return HV_OK;
+}
+
+/* Is there memory for the disk? */
+static enum hv_err move_check_room(const struct disk_move *d, const struct vm *vm, struct why *why)
+{
+    uint64_t need = vm_memory_growth(vm, d->to.bytes), room = vm_memory_promisable();
+    if (need <= room)
+        return HV_OK;
+    return REFUSE(HV_E_NOMEM,
+                  "vd%c of %s needs %lu MiB of memory with the tables of a move, and this host can promise %lu MiB: "
+                  "stop another guest or give the host more memory",
+                  'a' + d->disk, d->guest, DIV_ROUND_UP(need, MIB), room / MIB);
+}
+
+static enum hv_err move_check_memory(const struct disk_move *d, const struct vm *vm, struct why *why)
+{
+    bool deletes = d->from.kind == DISK_ON_LV && !d->o.keep, starts = vm->config.autostart != AUTOSTART_NO;
+    if (d->cold)
+        return REFUSE(HV_E_UNSUPP,
+                      "a disk in memory begins anew at each start of its guest: that of %s can be moved "
+                      "there once it runs",
+                      d->guest);
+    if (!d->o.sure)
+        return REFUSE(HV_E_AGAIN,
+                      "a disk in memory is lost when %s is stopped, or this host loses its power; it is empty at the "
+                      "next start%s%s%s; repeat this with --sure",
+                      d->guest, starts ? " (autostart)" : "", deletes ? "; --keep keeps " : "",
+                      deletes ? d->from_text : "");
+    return move_check_room(d, vm, why);
 }
 
 static enum hv_err move_check(struct disk_move *d, struct why *why)
@@ -347,16 +384,19 @@ static enum hv_err move_check(struct disk_move *d, struct why *why)
     d->from = vm->config.disk[d->disk];
     d->to.read_only = d->from.read_only;
     memcpy(d->to.serial, d->from.serial, sizeof(d->to.serial));
-    if (d->from.kind == DISK_ON_LV && checkpoint_any(d->guest))
-        return REFUSE(HV_E_BUSY, "%s has checkpoints, with snapshots of its volumes: delete them first", d->guest);
+    if (checkpoint_any(d->guest))
+        return REFUSE(HV_E_BUSY, "%s has checkpoints, of its disks where they are now: delete them first", d->guest);
     if (d->from.kind == DISK_ON_LV)
         move_uuid(&d->from.lv, d->from_uuid);
     d->cold = !guest_is_up(vm);
-    d->bytes = d->cold ? 0 : vm->disks.d[d->disk].disk->info.bytes;
+    const struct disk *is = vm->disks.d[d->disk].disk;
+    d->bytes = d->cold ? 0 : is ? is->info.bytes : d->from.bytes;
+    if (d->to.kind == DISK_IN_RAM)
+        d->to.bytes = ALIGN_UP(d->bytes, BLOCK_SIZE);
     config_disk_place(&d->from, d->from_text, sizeof(d->from_text));
     config_disk_place(&d->to, d->to_text, sizeof(d->to_text));
-    if (!strcmp(d->from_text, d->to_text))
-        return REFUSE(HV_E_INVAL, "the disk is on %s already", d->to_text);
+    if (d->from.kind == DISK_IN_RAM ? d->to.kind == DISK_IN_RAM : !strcmp(d->from_text, d->to_text))
+        return REFUSE(HV_E_INVAL, "the disk is on %s already", d->from_text);
     e = vm_define_disk_check(vm, why);
     if (!e)
         e = move_check_taken(d, why);
@@ -364,6 +404,8 @@ static enum hv_err move_check(struct disk_move *d, struct why *why)
         return e;
     if (d->to.kind == DISK_ON_LV)
         return move_check_volume(d, why);
+    if (d->to.kind == DISK_IN_RAM)
+        return move_check_memory(d, vm, why);
     return d->o.overwrite ? HV_OK
                           : REFUSE(HV_E_EXIST, "what is on %s would be lost: --overwrite allows that", d->to_text);
 }
@@ -475,10 +517,25 @@ static bool move_queued(struct disk_move *d)
     return true;
 }
 
+/* Memory of the guest that the disk is copied to. */
+static enum hv_err move_open_memory(const struct disk_move *d, struct disk **out, struct why *why)
+{
+    struct vm *vm = vm_find(d->guest);
+    enum hv_err e = move_check_room(d, vm, why);
+    if (e)
+        return e;
+    e = vm_disk_memory_set(vm, d->disk, d->to.bytes);
+    if (!e)
+        e = disk_ram_open(vm, d->disk, out);
+    return e ? REFUSE(e, "no memory for the tables of a disk of %s", d->guest) : HV_OK;
+}
+
 static enum hv_err move_open(const struct disk_move *d, const struct disk_config *c, struct disk **out, struct why *why)
 {
     if (c->kind == DISK_ON_LV)
         return lv_disk_open(c->lv.vg, c->lv.lv, out, why);
+    if (c->kind == DISK_IN_RAM && c == &d->to)
+        return move_open_memory(d, out, why);
     if (c->kind == DISK_IN_RAM)
         return ram_image_open(vm_find(d->guest), d->disk, out, why);
     enum hv_err e = nbd_open(&c->nbd, out);
@@ -549,9 +606,10 @@ static bool move_noted(struct disk_move *d)
 
 static enum hv_err move_mirror(struct disk_move *d, struct disk *from, struct why *why)
 {
-    const struct mirror_opts o = {
-        .rate = d->o.rate, .to_is_zero = d->created, .gone = d->cold ? NULL : move_gone, .ctx = d
-    };
+    const struct mirror_opts o = { .rate = d->o.rate,
+                                   .to_is_zero = d->created || d->to.kind == DISK_IN_RAM,
+                                   .gone = d->cold ? NULL : move_gone,
+                                   .ctx = d };
     enum hv_err e = d->err ? d->err : mirror_open(from, d->to_disk, &o, &d->m, why);
     if (!e)
         d->from_disk = d->to_disk = NULL;
@@ -578,6 +636,16 @@ static bool move_opening(struct disk_move *d)
 
 static void move_held(struct disk_move *d, uint64_t us) { d->pause_us = MAX(d->pause_us, us); }
 
+/* What the mirror copies: the disk that the guest has, whose requests are held. */
+static enum hv_err move_source(struct vm *vm, unsigned i, struct disk **out, struct why *why)
+{
+    *out = vm->disks.d[i].disk;
+    enum hv_err e = *out ? HV_OK : vdev_blk_deepen(vm, i);
+    if (!e && !*out)
+        e = disk_ram_open(vm, i, out);
+    return e ? REFUSE(e, "no memory for the requests of a disk of %s", vm->config.name) : HV_OK;
+}
+
 /* The guest is given the mirror. */
 static bool move_entering(struct disk_move *d)
 {
@@ -590,8 +658,12 @@ static bool move_entering(struct disk_move *d)
     }
     if (!vm_disk_hold(vm, d->disk))
         return false;
-    struct disk *now = vm->disks.d[d->disk].disk;
-    enum hv_err e = move_mirror(d, now, WHY(why));
+    struct disk *now = vm->disks.d[d->disk].disk, *from = NULL;
+    enum hv_err e = d->err ? d->err : move_source(vm, d->disk, &from, WHY(why));
+    if (!e)
+        e = move_mirror(d, from, WHY(why));
+    if (e && from && !now)
+        from->ops->close(from);
     if (e)
         move_fails(d, e, "%s", why);
     move_held(d, vm_disk_swap(vm, d->disk, e ? now : mirror_disk(d->m)));
@@ -687,12 +759,15 @@ static bool move_leaving(struct disk_move *d)
         if ((vm && !vm_disk_hold(vm, d->disk)) || !mirror_quiet(d->m))
             return false;
         d->stats = mirror_stats(d->m);
-        struct disk *disk = mirror_close(d->m, d->state == MOVE_LEAVING);
+        bool left = d->state == MOVE_LEAVING;
+        struct disk *disk = mirror_close(d->m, left);
         d->m = NULL;
+        if (!vm || (left ? d->to : d->from).kind == DISK_IN_RAM) {
+            disk->ops->close(disk);
+            disk = NULL;
+        }
         if (vm)
             move_held(d, vm_disk_swap(vm, d->disk, disk));
-        else
-            disk->ops->close(disk);
     }
     move_ends(d);
     return true;

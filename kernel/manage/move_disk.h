@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * kernel/manage/move_disk.h - a guest's disk moves to another place of this host or its servers: to a volume, or to an
- * export of an NBD server.  Service pCPU only.
+ * kernel/manage/move_disk.h - a guest's disk moves to another place of this host or its servers: to a volume, to an
+ * export of an NBD server, or into memory.  Service pCPU only.
  *
  * Each is a job (jobs.h), and waits for its turn (kernel/peers/storage_turn.h).
  * A guest that runs goes on with its disk, and never sees an error of the new one; a stopped one cannot be started
@@ -17,13 +17,14 @@
 struct disk_move_options {
     bool keep;      /* the old volume; else it is deleted at the end */
     bool overwrite; /* what there is already may be written over: a volume, or an export of a server */
+    bool sure;      /* the disk may be lost: it moves into memory */
     uint64_t rate;  /* bytes per second to read at most, up to DISK_MOVE_LIMIT_MB of 10^6; 0: no limit */
 };
 
-/** Begin to move disk i of the guest to that place; by: as in operate.h.  *job: its job.
- *  HV_E_NOENT: no such guest, disk or store.  HV_E_BUSY: the guest moves, is saved, has crashed, or its disk moves; the
- *  new place is in use.  HV_E_UNSUPP: a disk in memory, or a definition that this host does not change.  HV_E_EXIST:
- *  something is there, and overwrite is false.  HV_E_NOMEM: the store has no room.  HV_E_INVAL: it is there already. */
+/** Begin to move disk i of the guest to that place; by: as in operate.h.  *job: its job.  HV_E_NOENT: no such guest,
+ *  disk or store.  HV_E_BUSY: guest, disk or place is in use otherwise.  HV_E_UNSUPP: that guest's disk cannot.
+ *  HV_E_EXIST: something is there, and overwrite is false.  HV_E_AGAIN: into memory, and sure is false.  HV_E_NOMEM: no
+ *  room there.  HV_E_INVAL: it is there already. */
 HV_MUST_CHECK enum hv_err disk_move_begin(const char *guest, unsigned i, const struct disk_config *to,
                                           const struct disk_move_options *o, const char *by, struct api_job **job,
                                           struct why *why);

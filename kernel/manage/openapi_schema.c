@@ -200,7 +200,7 @@ const struct openapi_field openapi_fields[] = {
     { "name", "s", "of what is made, added or changed" },
     { "network", "s", "use only the peer's addresses in this network, A.B.C.D/N" },
     { "overwrite", "b", "what there is in the new place may be lost" },
-    { "place", "s", "STORE/VOLUME, which is made if need be, or nbd:ADDRESS[:PORT]/EXPORT" },
+    { "place", "s", "STORE/VOLUME, which is made if need be, nbd:ADDRESS[:PORT]/EXPORT, or ram" },
     { "policy", "throttle|wait|stop", "for a live guest that writes faster than the network sends" },
     { "port", "n", "TCP port of a peer; 0: the usual one" },
     { "role", "read|operate", "what a client may do" },

@@ -21,8 +21,10 @@ static enum hv_err disk_place_get(const char *place, const char *fingerprint, st
     char value[PLACE_LEN];
     int n = snprintf(value, sizeof(value), "%s%s", strchr(place, ':') || !strchr(place, '/') ? "" : "lv:", place);
     *to = (struct disk_config){ 0 };
-    if (n >= (int)sizeof(value) || strchr(value, ' ') || (!config_disk_parse(value, to) && strcmp(value, "ram") != 0))
-        return REFUSE(HV_E_INVAL, "%s is no place for a disk; write STORE/VOLUME, or nbd:ADDRESS[:PORT]/EXPORT", place);
+    bool ram = !strcmp(place, "ram"), good = n < (int)sizeof(value) && !strchr(value, ' ');
+    if (!ram && (!good || !config_disk_parse(value, to) || to->kind == DISK_IN_RAM))
+        return REFUSE(HV_E_INVAL, "%s is no place for a disk; write STORE/VOLUME, nbd:ADDRESS[:PORT]/EXPORT, or ram",
+                      place);
     if (!*fingerprint)
         return HV_OK;
     if (to->kind != DISK_ON_NBD || !config_fingerprint_parse(fingerprint, to->nbd.fingerprint))

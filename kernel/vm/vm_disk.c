@@ -333,7 +333,7 @@ const char *vm_disk_quiesce_error(const struct vm *vm)
 bool vm_disk_hold(struct vm *vm, unsigned i)
 {
     struct vm_disk *v = &vm->disks.d[i];
-    ASSERT(v->disk && v->quiesce == DISK_RUNNING);
+    ASSERT(v->quiesce == DISK_RUNNING);
     if (!v->hold_us) {
         v->hold_us = clock_us();
         vdev_blk_hold(vm, i, true);
@@ -352,6 +352,18 @@ uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk)
     v->hold_us = 0;
     vdev_blk_hold(vm, i, false);
     return held;
+}
+
+enum hv_err vm_disk_memory_set(struct vm *vm, unsigned i, uint64_t bytes)
+{
+    if (bytes == vm->ram_disk[i] || (vm_state(vm) != VM_RUNNING && vm_state(vm) != VM_PAUSED))
+        return HV_OK;
+    while (!vm_pause(vm))
+        __builtin_ia32_pause();
+    enum hv_err e = disk_ram_resize(vm, i, bytes);
+    if (!vm->disks.waiting)
+        vm_resume(vm);
+    return e;
 }
 
 int vm_disk_moving(const struct vm *vm)

@@ -42,9 +42,11 @@ void vm_disk_unquiesce(struct vm *vm);
 const char *vm_disk_quiesce_error(const struct vm *vm);
 
 /** Exchange a disk of a guest that is up.  hold: its requests wait in its ring; call again until true: none is pending.
- *  swap: it goes on with that disk, which may be the same.  Returns how long it was held, in us. */
+ *  swap: it goes on with that disk, which may be the same; NULL: its memory.  Returns how long it was held, in us. */
 bool vm_disk_hold(struct vm *vm, unsigned i);
 uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk);
+/** disk_ram_resize() of a guest that is up, which stands still meanwhile; no-op for one that is not up.  HV_E_NOMEM. */
+HV_MUST_CHECK enum hv_err vm_disk_memory_set(struct vm *vm, unsigned i, uint64_t bytes);
 void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving);
 /** Its first disk that is being moved to another place of this host; -1: none. */
 int vm_disk_moving(const struct vm *vm);

@@ -597,6 +597,15 @@ static bool vm_reset_refused(struct vm *vm, unsigned quick)
     return true;
 }
 
+/* A disk that was moving to or from memory has, or has no more, what the configuration says. */
+static enum hv_err ram_disks_settle(struct vm *vm)
+{
+    enum hv_err e = HV_OK;
+    for (unsigned i = 0; !e && i < CONFIG_MAX_DISKS; i++)
+        e = disk_ram_resize(vm, i, config_ram_disk_bytes(&vm->config, i));
+    return e;
+}
+
 static uint64_t balloon_target(struct vm *vm)
 {
     spin_lock(&vm->dev_lock);
@@ -618,12 +627,17 @@ static enum hv_err vm_reboot(struct vm *vm, struct why *why)
 {
     while (!vm_pause(vm))
         __builtin_ia32_pause();
+    enum hv_err e = ram_disks_settle(vm);
+    if (e) {
+        vm_teardown(vm);
+        return REFUSE(e, "%s could not be built: %s", vm->config.name, hv_err_text(e));
+    }
     struct guest_mem kept = vm->mem;
     uint64_t target = balloon_target(vm);
     vm->mem = (struct guest_mem){ 0 };
     vm_teardown(vm);
     (void)guest_mem_drop_visible(&kept);
-    enum hv_err e = vm_boot(vm, NULL, &kept, why);
+    e = vm_boot(vm, NULL, &kept, why);
     guest_mem_fini(&kept);
     if (!e)
         balloon_target_set(vm, target);

@@ -49,6 +49,13 @@ static uint64_t vm_promise(const struct vm *vm)
     return vm->mem.size_bytes + move_tables_max(vm->mem.size_bytes, vm->boot.n_pages, vm->n_vcpus);
 }
 
+uint64_t vm_memory_growth(const struct vm *vm, uint64_t bytes)
+{
+    uint64_t is = vm->mem.size_bytes;
+    return bytes + move_tables_max(is + bytes, vm->boot.n_pages, vm->n_vcpus) -
+           move_tables_max(is, vm->boot.n_pages, vm->n_vcpus);
+}
+
 uint64_t vm_memory_promised(void)
 {
     uint64_t sum = 0;

@@ -12,6 +12,8 @@
  *  mem_alloc() takes for its RAM, its disks and one move.  Memory for boot files that it owns is not in it: that is
  *  allocated before the guest is built. */
 uint64_t vm_memory_needed(const struct vm_config *c, uint64_t n_boot_pages);
+/** Bytes more that vm needs, which is built, once so many bytes are added to its memory. */
+uint64_t vm_memory_growth(const struct vm *vm, uint64_t bytes);
 /** Bytes promised to guests that are not STOPPED, backed or not. */
 uint64_t vm_memory_promised(void);
 /** Bytes that may still be promised: free memory, less what is owed to guests, to the network and to the host. */

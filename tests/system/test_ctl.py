@@ -835,6 +835,10 @@ def test_move_of_a_disk():
         assert [json.loads(body) for question, body in a.asked if question == path] == [{
             "place": "nbd:10.7.0.9/x", "fingerprint": "ab" * 32, "keep": False, "overwrite": True,
             "bandwidth_limit_mb": 7}], a.asked
+        said = a.ctl(*words, "ram", "--detach", code=1)[1]
+        assert "a volume that it has now is deleted" in said and "vda of web stays where it is" in said, said
+        a.ctl(*words, "ram", "--yes", "--keep", "--detach")
+        assert [json.loads(body).get("sure") for question, body in a.asked if question == path] == [None, True], a.asked
         assert a.ctl(*words, "fast/web", "--detach")[0] == "a/1\n"
         for columns in (200, 100, 80, 60, 30):
             a.answers["GET /v1/jobs/1"] = going([0, 1, 1])

@@ -383,8 +383,8 @@ def moves_disk(host, ctl, place, *options):
 
 def test_a_disk_moves_under_load(own):
     """A guest that writes all the time, and verifies: its disk moves from a server to a store, to another store on
-    another controller, and back to the server, over TLS.  The definition follows; old volumes are gone, or kept if
-    asked for.
+    another controller, into memory, and back to the server, over TLS.  The definition follows; old volumes are gone, or
+    kept if asked for.
     Then the power is cut in the middle of a move: the guest has the disk that it had, and what was made is deleted."""
     if missing():
         raise Skip(missing())
@@ -417,11 +417,12 @@ def test_a_disk_moves_under_load(own):
     said.append(moves_disk(a, ctl, "slow/web"))
     assert "lv:godwit/web is deleted" in said[1] and "godwit/web" not in ctl("volume", "list")[0], said
     assert "--overwrite allows that" in ctl("vm", "move-disk", "guest", "vda", "--to", nbd.disk, code=1)[1]
-    said.append(moves_disk(a, ctl, nbd.disk, "--fingerprint", fingerprint, "--overwrite", "--keep"))
-    assert "slow/web" in ctl("volume", "list")[0]
+    said.append(moves_disk(a, ctl, "ram", "--yes", "--keep"))
+    assert "slow/web" in ctl("volume", "list")[0] and "disk = ram:16M\n" in ctl("vm", "show", "guest", "--config")[0]
+    said.append(moves_disk(a, ctl, nbd.disk, "--fingerprint", fingerprint, "--overwrite"))
     assert f"disk = {nbd.disk}\ndisk-fingerprint = {fingerprint}\n" in ctl("vm", "show", "guest", "--config")[0]
     told = [e["what"] for e in clients.json("events", "a")["events"] if e["kind"] == "disk"]
-    assert told[-6:] == ["moving", "moved"] * 3, told
+    assert told[-8:] == ["moving", "moved"] * 4, told
     with a.guest("guest") as g:
         g.ready()
         figures = end(g, nbd)

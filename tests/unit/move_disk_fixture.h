@@ -7,6 +7,7 @@
 #include "tests/unit/store_fixture.h"
 
 #include <stdlib.h>
+#include "kernel/core/cpu_ops.h"
 #include "kernel/dev/vdev.h"
 #include "kernel/dev/vdev_blk.h"
 #include "kernel/manage/events.h"
@@ -30,6 +31,11 @@ static struct config conf;
 static struct vm vm[N_GUESTS];
 static bool known[N_GUESTS]; /* is it defined? */
 static unsigned seed, turn_us;
+extern const struct s2_format npt_format;
+struct cpu_caps cpu_caps;
+const struct cpu_ops *cpu_ops;
+void vcpu_kick(struct vcpu *v) { assert_null(v); }
+static struct disk_ram in_ram[N_GUESTS]; /* the first disk of each, if it is in memory */
 static unsigned any(unsigned n) { return (unsigned)rand_r(&seed) % n; }
 
 /* ---- guests ---- */
@@ -73,6 +79,7 @@ void vdev_quick_again(const struct vm *v) { assert_non_null(v); }
 bool vdev_service_quick(struct vm *v) { return !v; }
 
 /* Its definition is the place of its disk. */
+uint64_t vm_memory_growth(const struct vm *v, uint64_t bytes) { return v ? bytes + MIB : 0; }
 static enum hv_err define_error;
 enum hv_err vm_define_disk_check(const struct vm *v, struct why *why)
 {
@@ -145,7 +152,8 @@ static void slot_done(struct disk_req *r, enum disk_status st)
 static void guest_step(void)
 {
     struct slot *s = &slot[any(SLOTS)];
-    struct disk *d = vm[0].disks.d[0].disk;
+    bool ram = !vm[0].disks.d[0].disk;
+    struct disk *d = ram ? &in_ram[0].disk : vm[0].disks.d[0].disk;
     if (idle || !d || !d->known || held[0] || s->busy || vm_state(&vm[0]) != VM_RUNNING)
         return;
     bool flush = !any(5);
@@ -162,7 +170,11 @@ static void guest_step(void)
     if (!flush)
         begun[block] = seq;
     n_pending++;
+    if (ram)
+        spin_lock(&vm[0].dev_lock);
     enum disk_status st = d->ops->submit(d, &s->r);
+    if (ram)
+        spin_unlock(&vm[0].dev_lock);
     if (st != DISK_PENDING)
         slot_done(&s->r, st);
 }
@@ -170,15 +182,22 @@ static void guest_step(void)
 void vdev_blk_attach(struct vm *v, unsigned i, struct disk *d) { assert_ptr_equal(v->disks.d[i].disk, d); }
 void vdev_blk_swap(struct vm *v, unsigned i, struct disk *d)
 {
-    assert_true(d->known && v->disks.d[i].disk && (v != vm || (held[0] && !n_pending)));
+    assert_true((!d || d->known) && (v != vm || (held[0] && !n_pending)));
+    if (!d)
+        disk_ram_init(&in_ram[v - vm], v, i);
+}
+static bool no_tables;
+enum hv_err vdev_blk_deepen(struct vm *v, unsigned i)
+{
+    assert_true(held[v - vm] && !v->disks.d[i].disk);
+    return no_tables ? HV_E_NOMEM : HV_OK;
 }
 void vdev_blk_hold(struct vm *v, unsigned i, bool hold) { held[v - vm] = hold && !i; }
 unsigned vdev_blk_pending(struct vm *v, unsigned i) { return v == vm && !i ? n_pending : 0; }
 
-static void guest_stop(unsigned i)
+static void guest_close(unsigned i)
 {
     vm_disk_close(&vm[i]);
-    atomic_store(&vm[i].state, VM_STOPPED);
     held[i] = false;
     if (!i) {
         memset(slot, 0, sizeof(slot));
@@ -186,18 +205,41 @@ static void guest_stop(unsigned i)
     }
 }
 
-static void guest_start(unsigned i)
+static void guest_stop(unsigned i)
+{
+    guest_close(i);
+    if (!i && vm_state(&vm[i]) != VM_STOPPED && vm[i].config.disk[0].kind == DISK_IN_RAM)
+        memset(flushed, 0, sizeof(flushed)); /* it is lost */
+    s2_fini(&vm[i].s2);
+    guest_mem_fini(&vm[i].mem);
+    atomic_store(&vm[i].state, VM_STOPPED);
+}
+
+static void guest_open(unsigned i)
 {
     assert_int_equal(vm_disk_moving(&vm[i]), -1);
+    disk_ram_init(&in_ram[i], &vm[i], 0);
     if (vm_disk_open(&vm[i], WHY(why)))
         fail_msg("%s", why);
-    atomic_store(&vm[i].state, VM_PAUSED);
+    atomic_store(&vm[i].state, vm[i].disks.waiting ? VM_PAUSED : VM_RUNNING);
+}
+
+static void guest_start(unsigned i)
+{
+    const struct vm_config *c = &vm[i].config;
+    for (unsigned k = 0; k < CONFIG_MAX_DISKS; k++)
+        vm[i].ram_disk[k] = config_ram_disk_bytes(c, k);
+    assert_int_equal(guest_mem_init_hidden(&vm[i].mem, BLOCK_SIZE, config_ram_disk_at(c, c->n_disks)), HV_OK);
+    assert_int_equal(s2_init(&vm[i].s2, &npt_format), HV_OK);
+    guest_open(i);
 }
 
 static void guest_reset(unsigned i)
 {
-    guest_stop(i);
-    guest_start(i);
+    guest_close(i);
+    for (unsigned k = 0; k < CONFIG_MAX_DISKS; k++)
+        assert_int_equal(disk_ram_resize(&vm[i], k, config_ram_disk_bytes(&vm[i].config, k)), HV_OK);
+    guest_open(i);
 }
 
 /* ---- jobs and events ---- */
@@ -330,7 +372,8 @@ static int begin(void **state)
     host_config = &conf;
     n_jobs = n_errors = file_reads = 0;
     jobs_max = MOVES_MAX + 1;
-    moving_away = saved = idle = false;
+    memory_left = GIB;
+    moving_away = saved = idle = no_tables = false;
     define_error = HV_OK;
     memset(flushed, 0, sizeof(flushed)), memset(answered, 0, sizeof(answered)), memset(begun, 0, sizeof(begun));
     for (unsigned i = 0; i < EXPORTS; i++)
@@ -372,7 +415,12 @@ static void place_check(const char *place)
 {
     for (unsigned b = 0; b < BLOCKS; b++) {
         const uint8_t *p;
-        if (!strncmp(place, "lv:vg0/", 7)) {
+        if (!strncmp(place, "ram:", 4) && vm_state(&vm[0]) == VM_STOPPED)
+            return;
+        if (!strncmp(place, "ram:", 4)) { /* it is the guest's only one */
+            p = guest_page(&vm[0], gpa_gfn(guest_hidden(&vm[0].mem, b * STRIDE)));
+            p = p ? p : (const uint8_t[BLOCK]){ 0 };
+        } else if (!strncmp(place, "lv:vg0/", 7)) {
             unsigned pv;
             uint64_t left;
             assert_non_null(volume(place + 7));
@@ -401,6 +449,8 @@ static void clean_check(void)
     assert_int_equal(volume("db") != NULL, !strcmp(place, "lv:vg0/db"));
     assert_int_equal(volume("new") != NULL, !strcmp(place, "lv:vg0/new"));
     place_check(place);
+    if (vm_state(&vm[0]) != VM_STOPPED)
+        assert_int_equal(vm[0].mem.size_bytes, BLOCK_SIZE + config_ram_disk_bytes(&vm[0].config, 0));
 }
 
 static enum hv_err ask_for(unsigned guest, const char *place, struct disk_move_options o)

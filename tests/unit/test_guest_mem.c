@@ -345,6 +345,59 @@ static void test_dropped_blocks(void **state)
     end();
 }
 
+/* Hidden memory gets more and less in its middle, over the hole below 4 GiB as well; what is behind moves along. */
+static void splice_around(uint64_t visible)
+{
+    static const uint64_t at[] = { 0, 4 * MIB, 6 * MIB }; /* a, b, c */
+    unsigned level;
+    fake_page_fail_after = -1;
+    fake_vcpu_init(&vm, &v);
+    assert_int_equal(guest_mem_init_hidden(&vm.mem, visible, 8 * MIB), HV_OK);
+    assert_int_equal(s2_init(&vm.s2, &npt_format), HV_OK);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(guest_write(&vm, guest_hidden(&vm.mem, at[i] + 5), &"abc"[i], 1), HV_OK);
+    assert_int_equal(guest_write(&vm, gpa(visible > GIB ? GIB : 0), "v", 1), HV_OK);
+    for (unsigned n = 0; n < 40; n++) { /* each allocation fails once */
+        uint64_t was = vm.mem.n_dropped;
+        fake_page_fail_after = n;
+        enum hv_err e = guest_mem_splice_hidden(&vm, 4 * MIB, 0, 1026 * MIB);
+        fake_page_fail_after = -1;
+        uint64_t more = e ? 0 : 1026 * MIB;
+        assert_true(e == HV_OK || e == HV_E_NOMEM);
+        assert_int_equal(vm.mem.size_bytes, visible + 8 * MIB + more);
+        assert_int_equal(vm.mem.n_dropped, was + !e);
+        for (unsigned i = 0; i < 3; i++) {
+            gpa_t a = guest_hidden(&vm.mem, at[i] + (i ? more : 0));
+            const char *page = guest_page(&vm, gpa_gfn(a));
+            assert_true(page && page[5] == "abc"[i]);
+            assert_int_equal(s2_lookup(&vm.s2, a, &level) & npt_format.addr, ptr_hpa(page).v);
+        }
+        assert_int_equal(vm.mem.n_backed, 4);
+        assert_int_equal(vm.s2.n_large, 4);
+        if (!e)
+            break;
+        assert_true(n < 39);
+    }
+    assert_null(guest_page(&vm, gpa_gfn(guest_hidden(&vm.mem, 4 * MIB))));
+    assert_int_equal(guest_write(&vm, guest_hidden(&vm.mem, 4 * MIB), "x", 1), HV_OK);
+    assert_int_equal(guest_mem_splice_hidden(&vm, 4 * MIB, 1028 * MIB, 0), HV_OK); /* with b */
+    assert_int_equal(vm.mem.size_bytes, visible + 6 * MIB);
+    assert_int_equal(vm.mem.n_backed, 3);
+    assert_int_equal(((const char *)guest_page(&vm, gpa_gfn(guest_hidden(&vm.mem, 4 * MIB))))[5], 'c');
+    assert_int_equal(((const char *)guest_page(&vm, gpa_gfn(guest_hidden(&vm.mem, 0))))[5], 'a');
+    assert_int_equal(*(const char *)guest_page(&vm, visible > GIB ? GIB / PAGE_SIZE : 0), 'v');
+    assert_false(guest_is_ram(&vm, guest_hidden(&vm.mem, 6 * MIB)));
+    end();
+}
+
+static void test_hidden_memory_of_another_size(void **state)
+{
+    (void)state;
+    splice_around(4 * MIB);
+    splice_around(GUEST_LOW_RAM_MAX - 4 * MIB);
+    splice_around(GUEST_LOW_RAM_MAX + 2 * MIB);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_5_level),
         cmocka_unit_test(test_pae_32bit_and_none),
         cmocka_unit_test(test_hidden_memory),
+        cmocka_unit_test(test_hidden_memory_of_another_size),
         cmocka_unit_test(test_dropped_blocks),
         cmocka_unit_test(test_pages_for_dma),
     };

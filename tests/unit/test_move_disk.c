@@ -8,7 +8,8 @@
  *   kernel/store/snapshot_origin.c kernel/store/snapshot_grow.c kernel/store/snapshot_make.c
  *   kernel/store/snapshot_revert.c kernel/store/lv_disk.c kernel/store/volume.c kernel/store/lvm_text.c
  *   kernel/store/lvm_tree.c kernel/store/lvm_label.c kernel/store/lvm_write.c kernel/store/lvm_change.c
- *   kernel/store/block_zero.c kernel/vm/vm_disk.c kernel/vm/ram_image.c kernel/config/config.c
+ *   kernel/store/block_zero.c kernel/vm/vm_disk.c kernel/vm/ram_image.c kernel/dev/disk_ram.c
+ *   kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/s2.c svm/npt.c kernel/config/config.c
  *   kernel/config/config_keys.c kernel/config/config_write.c kernel/manage/operate_move_disk.c
  *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c kernel/peers/storage_turn.c
  *   net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c tests/fakes/power_cut.c tests/fakes/registry.c
@@ -46,6 +47,110 @@ static void test_round_trip(void **state)
     clean_check();
 }
 
+/* From a volume into memory, back, and to a server and back.  Volumes go, and so does the memory. */
+static void test_memory_round_trip(void **state)
+{
+    static const char *const place[] = { "ram", "lv:vg0/new", "ram", "nbd:10.7.0.9/a", "ram", "lv:vg0/db" };
+    (void)state;
+    warm_up();
+    for (unsigned i = 0; i < 6; i++) {
+        char now[128];
+        must_begin(0, place[i], (struct disk_move_options){ .overwrite = true, .sure = true });
+        run();
+        if (jobs[i].e)
+            fail_msg("%s", jobs[i].text);
+        guest_place(now, sizeof(now));
+        assert_memory_equal(now, place[i], 3);
+        assert_int_equal(vm[0].disks.d[0].disk == NULL, i % 2 == 0);
+        assert_int_equal(strstr(jobs[i].text, "is deleted") != NULL, i == 0 || i == 2);
+        clean_check();
+        warm_up();
+    }
+    assert_int_equal(n_errors, 0);
+    must_begin(0, "ram", (struct disk_move_options){ .keep = true, .sure = true });
+    run();
+    assert_string_equal(registry_get("vm/g0", NULL), "ram:8M");
+    assert_non_null(volume("db"));
+    guest_reset(0);
+    warm_up();
+    place_check("ram:8M");
+}
+
+/* Those of a guest's disks in memory that are behind the one that moves stay as they are. */
+static void test_memory_beside_memory(void **state)
+{
+    uint8_t text[5000], back[sizeof(text)];
+    char to[16];
+    (void)state;
+    idle = true;
+    guest_stop(0);
+    vm[0].config.n_disks = 3;
+    assert_true(config_disk_parse("ram:4M", &vm[0].config.disk[1]) &&
+                config_disk_parse("ram:2M", &vm[0].config.disk[2]));
+    guest_start(0);
+    for (size_t i = 0; i < sizeof(text); i++)
+        text[i] = (uint8_t)(i % 253);
+    assert_int_equal(guest_write(&vm[0], guest_hidden(&vm[0].mem, 4 * MIB - 2000), text, sizeof(text)), HV_OK);
+    for (unsigned i = 0; i < 4; i++) {
+        bool in = i % 2 == 0, cancelled = i == 2;
+        for (unsigned n = 0; n < 10; n++)
+            turn();
+        snprintf(to, sizeof(to), in ? "ram" : "lv:vg0/new");
+        must_begin(0, to, (struct disk_move_options){ .sure = true, .keep = true });
+        assert_true(run_to(MOVE_COPYING));
+        assert_int_equal(vm[0].mem.size_bytes, BLOCK_SIZE + 14 * MIB);
+        if (cancelled)
+            assert_int_equal(disk_move_cancel("g0", 0, "test", WHY(why)), HV_OK);
+        run();
+        assert_int_equal(jobs[i].e, cancelled ? HV_E_CANCEL : HV_OK);
+        bool there = in && !cancelled;
+        assert_int_equal(vm[0].mem.size_bytes, BLOCK_SIZE + (there ? 14 : 6) * MIB);
+        gpa_t at = guest_hidden(&vm[0].mem, (there ? 12 : 4) * MIB - 2000);
+        assert_int_equal(guest_read(&vm[0], at, back, sizeof(back)), HV_OK);
+        assert_memory_equal(text, back, sizeof(back));
+        if (cancelled)
+            break;
+    }
+}
+
+static void test_no_memory(void **state)
+{
+    static const struct disk_move_options sure = { .sure = true };
+    (void)state;
+    warm_up();
+    memory_left = 8 * MIB;
+    assert_int_equal(ask_for(0, "ram", sure), HV_E_NOMEM);
+    assert_non_null(
+        strstr(why, "vda of g0 needs 9 MiB of memory with the tables of a move, and this host can promise 8"));
+    memory_left = GIB;
+    for (unsigned i = 0; i < 3; i++) {
+        must_begin(0, "ram", sure);
+        assert_true(run_to(MOVE_OPENING));
+        if (!i)
+            memory_left = MIB;
+        else
+            fake_page_fail_after = i == 1 ? 0 : 1;
+        for (unsigned n = 0; n < 100 && moves[0].state == MOVE_OPENING; n++)
+            turn();
+        memory_left = GIB;
+        fake_page_fail_after = -1;
+        run();
+        assert_int_equal(jobs[i].e, HV_E_NOMEM);
+        assert_non_null(strstr(jobs[i].text, i ? "no memory for the tables" : "can promise 1 MiB"));
+        clean_check();
+        warm_up();
+    }
+    must_begin(0, "ram", sure);
+    run();
+    no_tables = true;
+    must_begin(0, "lv:vg0/new", sure);
+    run();
+    assert_non_null(strstr(jobs[4].text, "no memory for the requests"));
+    no_tables = false;
+    clean_check();
+    warm_up();
+}
+
 enum event { CANCEL, STOP, RESET, REMOVE, CRASH, TO_FAILS, TO_STALLS, FROM_FAILS, FULL_REGISTRY, BAD_REGISTRY, EVENTS };
 
 static void happen(enum event e)
@@ -77,13 +182,19 @@ static void heal(void)
         guest_stop(0);
 }
 
-/* Afterwards the guest has one of the two places, with all its data there. */
+/* Afterwards the guest has one of the two places, with all its data there.  to "-ram": from memory to a volume. */
 static void move_with_event(const char *to, enum move_state s, enum event e)
 {
     char place[128];
     (void)begin(NULL);
     warm_up();
-    must_begin(0, to, (struct disk_move_options){ .overwrite = true });
+    if (*to == '-') {
+        must_begin(0, "ram", (struct disk_move_options){ .sure = true });
+        run();
+        n_jobs = 0;
+        to = "lv:vg0/new";
+    }
+    must_begin(0, to, (struct disk_move_options){ .overwrite = true, .sure = true });
     if (s == MOVE_RECORDING)
         assert_true(run_to(MOVE_COPYING));
     fake_registry_lands = s != MOVE_RECORDING && s != MOVE_NOTED;
@@ -117,6 +228,15 @@ static void test_every_state_and_event(void **state)
         move_with_event("nbd:10.7.0.9/a", i ? MOVE_RECORDING : MOVE_COPYING, TO_FAILS);
         move_with_event("nbd:10.7.0.9/a", i ? MOVE_RECORDING : MOVE_COPYING, TO_STALLS);
     }
+    for (unsigned i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+        for (enum event e = 0; e < EVENTS; e++) {
+            if (e == TO_FAILS || e == TO_STALLS)
+                continue;
+            if (states[i] != MOVE_NOTED && states[i] != MOVE_CREATING)
+                move_with_event("ram", states[i], e);
+            if (e != FROM_FAILS)
+                move_with_event("-ram", states[i], e);
+        }
     (void)begin(state);
 }
 
@@ -426,6 +546,9 @@ static void test_words(void **state)
     assert_int_equal(words("vda", "new", ""), HV_E_INVAL);
     assert_int_equal(words("vda", "vg0/new serial=x", ""), HV_E_INVAL);
     assert_non_null(strstr(why, "is no place for a disk"));
+    assert_int_equal(words("vda", "ram:64M", ""), HV_E_INVAL);
+    assert_int_equal(words("vda", "ram", ""), HV_E_AGAIN);
+    assert_int_equal(words("vda", "ram", hex), HV_E_INVAL);
     assert_int_equal(words("vda", "vg0/new", hex), HV_E_INVAL);
     assert_int_equal(words("vda", "nbd:10.7.0.9/a", hex + 1), HV_E_INVAL);
     assert_non_null(strstr(why, "64 hex digits"));
@@ -498,7 +621,10 @@ static void test_refused_for_the_guest(void **state)
     for (unsigned n = 0; n < 10; n++)
         turn();
     refused(HV_E_INVAL, "lv:vg0/db", "already");
-    refused(HV_E_UNSUPP, "ram", "begins anew");
+    refused(HV_E_AGAIN, "ram", "it is empty at the next start; --keep keeps lv:vg0/db; repeat this with --sure");
+    vm[0].config.autostart = AUTOSTART_LAST;
+    refused(HV_E_AGAIN, "ram", "at the next start (autostart); --keep");
+    vm[0].config.autostart = AUTOSTART_NO;
     moving_away = true;
     refused(HV_E_BUSY, "lv:vg0/new", "is moving");
     moving_away = false;
@@ -526,10 +652,14 @@ static void test_refused_for_the_guest(void **state)
     known[0] = false;
     refused(HV_E_NOENT, "lv:vg0/new", "no guest is named");
     known[0] = true;
-    vm[0].config.disk[0].kind = DISK_IN_RAM;
-    refused(HV_E_UNSUPP, "lv:vg0/new", "once the guest is stopped");
+    guest_stop(0);
+    refused(HV_E_UNSUPP, "ram", "that of g0 can be moved there once it runs");
+    disk_set(0, "ram:8M");
+    guest_start(0);
+    refused(HV_E_INVAL, "ram", "the disk is on ram:8M already");
+    guest_stop(0);
     disk_set(0, "lv:vg0/db");
-    guest_reset(0);
+    guest_start(0);
     refused(HV_E_BUSY, "lv:vg0/new", "waits for this disk");
     jobs_max = 0;
     for (unsigned n = 0; n < 10; n++)
@@ -616,6 +746,9 @@ int main(int argc, char **argv)
         cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_round_trip, begin, end),
+        cmocka_unit_test_setup_teardown(test_memory_round_trip, begin, end),
+        cmocka_unit_test_setup_teardown(test_memory_beside_memory, begin, end),
+        cmocka_unit_test_setup_teardown(test_no_memory, begin, end),
         cmocka_unit_test_setup_teardown(test_every_state_and_event, begin, end),
         cmocka_unit_test_setup_teardown(test_power_cuts, begin, end),
         cmocka_unit_test_setup_teardown(test_reset_before_it_is_durable, begin, end),

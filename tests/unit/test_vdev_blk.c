@@ -165,6 +165,48 @@ static void test_exchanged_while_it_runs(void **state)
     assert_true(status(2) == 0 && n_pending == 1);
 }
 
+static void counts(enum blk_kind kind, uint64_t bytes, uint64_t requests, uint64_t errors)
+{
+    const struct blk_counts *c = vdev_blk_counts(&m.vm, 0, kind);
+    assert_true(c && c->bytes == bytes && c->requests == requests && c->errors == errors);
+}
+
+/* From memory to another backend and back: as many requests in flight as there, and none before that is lost. */
+static void test_exchanged_for_memory(void **state)
+{
+    machine_fini(&m);
+    machine_init_bare(&m, 1, RAM);
+    m.vm.config.n_disks = 1;
+    m.vm.config.disk[0] = (struct disk_config){ .kind = DISK_IN_RAM, .bytes = 4 * MIB };
+    assert_int_equal(devices_create(&m.vm), HV_OK);
+    m.vcpu[0].lapic->svr = 0x1ff;
+    start();
+    offer(0, 0, 0, 4096, true);
+    assert_int_equal(status(0), 0);
+    vdev_blk_hold(&m.vm, 0, true);
+    for (unsigned i = 1; i < 4; i++)
+        offer(i, 0, 16, 4096, true);
+    fake_page_fail_after = 0;
+    assert_int_equal(vdev_blk_deepen(&m.vm, 0), HV_E_NOMEM);
+    fake_page_fail_after = -1;
+    assert_int_equal(vdev_blk_deepen(&m.vm, 0), HV_OK);
+    assert_int_equal(vdev_blk_deepen(&m.vm, 0), HV_OK);
+    vdev_blk_swap(&m.vm, 0, &disk);
+    vdev_blk_hold(&m.vm, 0, false);
+    service();
+    assert_int_equal(n_pending, 3);
+    for (unsigned i = 0; i < 3; i++)
+        pending[i]->done(pending[i], DISK_OK);
+    assert_true(status(1) == 0 && status(2) == 0 && status(3) == 0);
+    vdev_blk_hold(&m.vm, 0, true);
+    vdev_blk_swap(&m.vm, 0, NULL);
+    vdev_blk_hold(&m.vm, 0, false);
+    offer(4, 0, 8, 4096, true);
+    assert_true(status(4) == 0 && n_pending == 3);
+    counts(BLK_READ, 5 * 4096, 5, 0);
+    (void)state;
+}
+
 /* A local disk asks for quick turns only, and for none when nothing waits in the ring. */
 static void test_causes(void **state)
 {
@@ -182,12 +224,6 @@ static void test_causes(void **state)
     assert_true(n_pending == 1 && pending[0]->quick == local);
     pending[0]->done(pending[0], DISK_OK);
     assert_true(irq() && !fake_disks_wanted && !fake_service_wanted);
-}
-
-static void counts(enum blk_kind kind, uint64_t bytes, uint64_t requests, uint64_t errors)
-{
-    const struct blk_counts *c = vdev_blk_counts(&m.vm, 0, kind);
-    assert_true(c && c->bytes == bytes && c->requests == requests && c->errors == errors);
 }
 
 static void test_counted_by_kind(void **state)
@@ -437,6 +473,7 @@ int main(void)
         T(test_causes),
         T(test_answers_in_any_order),
         T(test_exchanged_while_it_runs),
+        T(test_exchanged_for_memory),
         T(test_counted_by_kind),
         T(test_refused_without_the_disk),
         T(test_hold_leaves_requests_in_the_ring),

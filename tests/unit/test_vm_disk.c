@@ -56,6 +56,14 @@ void vdev_blk_attach(struct vm *v, unsigned i, struct disk *d)
     assert_ptr_equal(v->disks.d[i].disk, d);
     n_attached++;
 }
+static enum hv_err resized;
+enum hv_err disk_ram_resize(struct vm *v, unsigned i, uint64_t bytes)
+{
+    assert_int_equal(vm_state(v), VM_PAUSED);
+    if (!resized)
+        v->ram_disk[i] = bytes;
+    return resized;
+}
 static struct disk *swapped;
 void vdev_blk_swap(struct vm *v, unsigned i, struct disk *d)
 {
@@ -257,6 +265,26 @@ static void test_exchanged_when_nothing_is_pending(void **state)
     assert_true(vm_disk_quiesce(&vm) == false && held[0]); /* a move of the guest may follow */
 }
 
+/* A guest stands still while its memory changes, and only goes on if it ran. */
+static void test_memory_for_a_disk(void **state)
+{
+    (void)state;
+    start();
+    atomic_store(&vm.state, VM_RUNNING);
+    resized = HV_OK;
+    assert_int_equal(vm_disk_memory_set(&vm, 1, 4 * MIB), HV_OK);
+    assert_int_equal(vm.ram_disk[1], 4 * MIB);
+    assert_int_equal(vm_state(&vm), VM_RUNNING);
+    vm.disks.waiting = true;
+    resized = HV_E_NOMEM;
+    assert_int_equal(vm_disk_memory_set(&vm, 1, 0), HV_E_NOMEM);
+    assert_int_equal(vm_state(&vm), VM_PAUSED);
+    assert_int_equal(vm_disk_memory_set(&vm, 1, 4 * MIB), HV_OK); /* it has that */
+    atomic_store(&vm.state, VM_CRASHED);
+    assert_int_equal(vm_disk_memory_set(&vm, 1, 0), HV_OK); /* when it is stopped */
+    vm.ram_disk[1] = 0;
+}
+
 static void test_one_that_moves_stays(void **state)
 {
     char text[300];
@@ -304,6 +332,7 @@ int main(void)
         T(test_any_stall_pauses),       T(test_quiet_when_all_are),
         T(test_a_volume_stays),         T(test_exchanged_when_nothing_is_pending),
         T(test_one_that_moves_stays),   T(test_quick_work),
+        T(test_memory_for_a_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,18 +6,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool into_memory(void) { return options.to && !strcmp(options.to, "ram"); }
+
+static bool memory_meant(void)
+{
+    if (!options.yes)
+        fprintf(stderr,
+                "a disk in memory is lost when its guest is stopped or the host loses its power%s; move it there? "
+                "(yes/no) ",
+                options.keep ? "" : ", and a volume that it has now is deleted (--keep keeps it)");
+    return yes_typed();
+}
+
 /* The request from the options.  NULL: one is wrong, and the message says so. */
 static json_t *move_disk_body(void)
 {
     char *end = "";
     unsigned long mb = options.limit ? strtoul(options.limit, &end, 10) : 0;
     if (!options.to || *end || (options.limit && !*options.limit)) {
-        fail(EXIT_USAGE,
-             options.to ? "--limit takes MB per second" : "--to STORE/VOLUME or --to nbd:ADDRESS/EXPORT says where");
+        fail(EXIT_USAGE, options.to ? "--limit takes MB per second"
+                                    : "--to STORE/VOLUME, --to nbd:ADDRESS/EXPORT or --to ram says where");
         return NULL;
     }
     json_t *body = json_pack("{s:s,s:b,s:b,s:I}", "place", options.to, "keep", options.keep, "overwrite",
                              options.overwrite, "bandwidth_limit_mb", (json_int_t)mb);
+    if (into_memory())
+        json_object_set_new(body, "sure", json_true());
     if (options.fingerprint)
         json_object_set_new(body, "fingerprint", json_string(options.fingerprint));
     return body;
@@ -32,6 +46,10 @@ enum exit_code cmd_vm_move_disk(int argc, char **argv)
     (void)argc;
     if (!options.cancel && !body)
         return EXIT_USAGE;
+    if (!options.cancel && into_memory() && !memory_meant()) {
+        json_decref(body);
+        return fail(EXIT_REFUSED, "%s of %s stays where it is", argv[1], argv[0]);
+    }
     enum exit_code e = find_vm(argv[0], &h, &vm);
     if (e) {
         json_decref(body);
