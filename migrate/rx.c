@@ -37,8 +37,9 @@
 #define VERIFY_PAGES 256        /* per step */
 
 /* Timeouts.  LOADING: since the last byte from the peer.  The other states wait for one short record, and their time
- * counts from entry: else a peer that sends a byte now and then would keep its place for ever.  PREPARED: the source
- * either commits at once or has lost its link. */
+ * counts from entry: else a peer that sends a byte now and then would keep its place for ever.  WAIT_OFFER is longer
+ * once the offer is there, since this host is busy then.  PREPARED: the source either commits at once or has lost its
+ * link. */
 #define HELLO_US    (30 * 1000000ul)
 #define LOADING_US  (60 * 1000000ul)
 #define PREPARED_US (20 * 1000000ul)
@@ -107,11 +108,14 @@ _Static_assert(MIG_REC_HDR_LEN + MIG_REC_LEN_MAX <= MIG_IN_CAP, "every record fi
 _Static_assert(MIG_KNOWS_MAX <= MIG_BATCH_DATA_MAX, "scratch holds KNOWS");
 _Static_assert(MIG_IDLE_US < LOADING_US, "IDLE comes before the peer's patience ends");
 
-static uint64_t rx_timeout_us(enum mig_rx_state s)
+/* The offer is there, and not judged yet: volumes are being made, or files hashed. */
+static bool rx_admits(const struct mig_rx *m) { return m->state == MIG_RX_WAIT_OFFER && m->have_id; }
+
+static uint64_t rx_timeout_us(const struct mig_rx *m)
 {
-    switch (s) {
-    case MIG_RX_HELLO:
-    case MIG_RX_WAIT_OFFER: return HELLO_US;
+    switch (m->state) {
+    case MIG_RX_HELLO:      return HELLO_US;
+    case MIG_RX_WAIT_OFFER: return rx_admits(m) ? MIG_ADMIT_US : HELLO_US;
     case MIG_RX_LOADING:
     case MIG_RX_LOADED:     return LOADING_US;
     case MIG_RX_PREPARED:   return PREPARED_US;
@@ -657,6 +661,18 @@ static enum mig_wait_kind rx_input_one(struct mig_rx *m)
     return MIG_WAIT_MORE;
 }
 
+static void rx_timeout_check(struct mig_rx *m)
+{
+    unsigned s = (unsigned)(rx_timeout_us(m) / 1000000);
+    if (rx_is_over(m) || m->now - m->progress_us < rx_timeout_us(m))
+        return;
+    if (rx_admits(m))
+        rx_fail(m, HV_E_TIMEOUT, true, "the destination could not take the guest within %u s: are its disks slow?", s);
+    else
+        rx_fail(m, HV_E_TIMEOUT, true, "no progress from the source for %u s in state %s", s,
+                mig_rx_state_name(m->state));
+}
+
 struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
 {
     enum mig_wait_kind kind = MIG_WAIT_INPUT;
@@ -678,16 +694,14 @@ struct mig_wait mig_rx_step(struct mig_rx *m, uint64_t now_us)
         }
     if (m->state == MIG_RX_COMMITTED)
         return (struct mig_wait){ MIG_WAIT_GUEST, m->now };
-    if (!rx_is_over(m) && m->now - m->progress_us >= rx_timeout_us(m->state))
-        rx_fail(m, HV_E_TIMEOUT, true, "no progress from the source for %u s in state %s",
-                (unsigned)(rx_timeout_us(m->state) / 1000000), mig_rx_state_name(m->state));
+    rx_timeout_check(m);
     if (rx_waits_for_frames(m))
         return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->run_us + FRAMES_US };
     if (rx_is_over(m))
         return (struct mig_wait){ MIG_WAIT_DONE, UINT64_MAX };
-    if (m->state_us && m->state == MIG_RX_LOADING)
+    if (rx_admits(m) || (m->state_us && m->state == MIG_RX_LOADING))
         mig_idle_put(&m->io.out, m->now, &m->idle_us, &m->idle_total);
-    return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->progress_us + rx_timeout_us(m->state) };
+    return (struct mig_wait){ kind, kind == MIG_WAIT_MORE ? m->now : m->progress_us + rx_timeout_us(m) };
 }
 
 /* ---- calls from outside ---- */

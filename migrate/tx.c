@@ -19,8 +19,8 @@
 #include "migrate/tx_impl.h"
 
 /* Timeouts count from the last progress: entry of the state, pages looked at, bytes taken from the outbound queue, an
- * ACK of more than was acknowledged before; and IDLE while the destination verifies.  Other records are no progress,
- * else a destination could keep a guest stopped for ever. */
+ * ACK of more than was acknowledged before; and IDLE while the destination admits the guest or verifies, for a while.
+ * Other records are no progress, else a destination could keep a guest stopped for ever. */
 /* a peer that has accepted the stream answers at once; emulated hosts are slow */
 #define HELLO_US                (20 * 1000000ul)
 #define VALIDATE_US             (60 * 1000000ul) /* the destination may have to find memory */
@@ -62,7 +62,8 @@ static const uint16_t tx_edges[] = {
 };
 
 _Static_assert(ARRAY_SIZE(tx_edges) == MIG_TX_FAILED + 1, "every state has its edges");
-_Static_assert(MIG_IDLE_US < STOPPED_US && MIG_IDLE_US < PRECOPY_US, "IDLE comes before the peer's patience ends");
+_Static_assert(MIG_IDLE_US < STOPPED_US && MIG_IDLE_US < PRECOPY_US && MIG_IDLE_US < VALIDATE_US,
+               "IDLE comes before the peer's patience ends");
 
 static bool tx_is_over(const struct mig_tx *m) { return m->state == MIG_TX_RELEASED || m->state == MIG_TX_FAILED; }
 
@@ -340,8 +341,10 @@ static void tx_on_answer(struct mig_tx *m, struct rd *r)
 
 static void tx_on_idle(struct mig_tx *m)
 {
+    bool admits = m->state == MIG_TX_VALIDATE && m->sub == TX_WAIT_ACK;
     bool verifies = m->opts.verify && m->state == MIG_TX_STOPPED && m->sub == TX_WAIT_PREPARED;
-    if (verifies && tx_now(m) - m->mark_us < PEER_VERIFY_US(m->st.blackout.verify))
+    uint64_t us = tx_now(m) - m->mark_us;
+    if (admits ? us < MIG_ADMIT_US : verifies && us < PEER_VERIFY_US(m->st.blackout.verify))
         m->progress_us = m->now;
 }
 
@@ -432,6 +435,7 @@ static struct mig_wait tx_validate(struct mig_tx *m)
         o.offer = m->enc.packed_buf;
         mig_offer_put(&m->io.out, &o);
         m->sub = TX_WAIT_ACK;
+        m->mark_us = tx_now(m);
     }
     return (struct mig_wait){ MIG_WAIT_INPUT, 0 };
 }

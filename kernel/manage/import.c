@@ -5,6 +5,8 @@
  *     OPEN --import_finish()--> SYNC --> [HASH: read it back] --> SEAL --> DONE
  *     FAILED from each; the tags stay, except after a wrong hash: then it begins anew
  *
+ * Behind the image a base volume gets zeroes up to its end: it is the same at each host, and clones rely on that.
+ *
  * The tag godwit.import only names bytes that were flushed before.  Only whole pieces of the flow count, so that what
  * goes on after a power cut begins at a piece. */
 #include "kernel/manage/import.h"
@@ -41,7 +43,7 @@ struct import {
     enum import_state state;
     enum import_goal goal;
     char vg[LVM_NAME_LEN], lv[LVM_NAME_LEN];
-    uint64_t bytes;                /* of the image */
+    uint64_t bytes, room;          /* of the image; of the volume */
     char sha256[SHA256_TEXT_LEN];  /* of the image; "": not known */
     struct flow *flow;             /* owned; NULL: IMPORT_FAILED */
     bool has_client, base, finish; /* finish: import_finish() was called */
@@ -66,7 +68,7 @@ struct import *import_find(const char *vg, const char *lv)
     return NULL;
 }
 
-uint64_t import_at(const struct import *i) { return i->flow ? flow_at(i->flow) + i->zeroes : 0; }
+uint64_t import_at(const struct import *i) { return i->flow ? MIN(flow_at(i->flow) + i->zeroes, i->bytes) : 0; }
 uint64_t import_bytes(const struct import *i) { return i->bytes; }
 bool import_failed(const struct import *i) { return i->state == IMPORT_FAILED; }
 bool import_settled(const struct import *i) { return !i->zeroes || i->state == IMPORT_FAILED; }
@@ -243,7 +245,7 @@ static enum hv_err import_open(struct import *i, struct why *why)
     enum hv_err e = lvm_volume_find(i->vg, i->lv, &g, &lv, why);
     if (e)
         return e;
-    uint64_t room = lvm_lv_bytes(&g->vg, lv);
+    uint64_t room = i->room = lvm_lv_bytes(&g->vg, lv);
     if (lv->read_only)
         return REFUSE(HV_E_INVAL, "the volume %s/%s is read-only, as base volumes are; import into another", i->vg,
                       i->lv);
@@ -348,7 +350,7 @@ static void import_hash_add(struct import *i, const void *p, size_t n)
 
 static void import_add(struct import *i, const void *p, size_t n)
 {
-    if (i->hashed)
+    if (i->hashed && flow_at(i->flow) < i->bytes)
         import_hash_add(i, p, n);
     flow_put(i->flow, p, n);
 }
@@ -456,6 +458,8 @@ static bool import_open_step(struct import *i)
 {
     uint64_t whole = ALIGN_DOWN(flow_at(i->flow), FLOW_PIECE);
     bool moved = i->zeroes && import_zeroes_step(i);
+    if (i->finish && i->base && !i->zeroes)
+        i->zeroes = i->room - flow_at(i->flow);
     if (i->finish && !i->zeroes) {
         i->goal = FOR_FINISH;
         i->state = IMPORT_SYNC;

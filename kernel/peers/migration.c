@@ -16,6 +16,7 @@
 #include "kernel/host/page.h"
 #include "kernel/host/panic.h"
 #include "kernel/lib/log.h"
+#include "kernel/peers/move_volume.h"
 #include "kernel/peers/save.h"
 #include "kernel/store/registry.h"
 #include "kernel/vm/vm_manage.h"
@@ -199,9 +200,11 @@ static enum hv_err job_may_start(const struct vm *vm, const struct move_options 
     enum hv_err e = move_kind_of(vm, o, kind, why);
     if (e)
         return e;
-    return registry_present() && registry_why()[0]
-               ? REFUSE(HV_E_IO, "%s cannot move: %s", vm->config.name, registry_why())
-               : HV_OK;
+    if (registry_present() && registry_why()[0])
+        return REFUSE(HV_E_IO, "%s cannot move: %s", vm->config.name, registry_why());
+    char text[300];
+    e = registry_room(2, MOVE_LEAVING_MAX + MOVE_RECORD_MAX, WHY(text)); /* the doubt, and what leaves */
+    return e ? REFUSE(e, "%s cannot move: %s", vm->config.name, text) : HV_OK;
 }
 
 void migration_options(struct move_options *o) { move_options_default(host_config, o); }

@@ -95,17 +95,18 @@ static bool doubt_record(struct outgoing *o)
     if (!o->disks || o->job.options.keep)
         return true;
     leave_disks_text(o->disks, text);
-    move_volume_leaving(mig_tx_id(o->m), text);
-    return true;
+    return move_volume_leaving(mig_tx_id(o->m), text, WHY(o->doubt_trouble)) == HV_OK;
 }
 
-/* Record the doubt before the guest is stopped: so the write costs no downtime, and COMMIT comes after it.  The guest
- * runs on meanwhile. */
+/* What needs time is done before the guest is stopped: memory for its frames, and the record of the doubt, which COMMIT
+ * comes after.  The guest runs on meanwhile.  Frames for one that an operator paused are dropped, as before the move. */
 static bool src_quiesce(void *ctx)
 {
     struct outgoing *o = ctx;
     bool failed;
-    if (!o->doubt.begun && !doubt_record(o))
+    if (!o->vm->operator_paused)
+        guest_net_reserve(o->vm, true);
+    if (o->doubt_trouble[0] || (!o->doubt.begun && !doubt_record(o)))
         return false;
     bool done = move_write_done(&o->doubt, &failed);
     if (failed)
@@ -123,7 +124,7 @@ static bool src_pause(void *ctx)
 {
     struct outgoing *o = ctx;
     o->job.waits = vcpu_latency_max(o->vm, false);
-    if (!o->vm->operator_paused) /* else frames are dropped, as before the move */
+    if (!o->vm->operator_paused)
         guest_net_hold(o->vm);
     return vm_pause(o->vm);
 }
@@ -141,6 +142,7 @@ static void src_resume(void *ctx)
     vm_disk_unquiesce(vm);
     guest_console_seal(vm, false);
     vm_resume(vm);
+    guest_net_reserve(vm, false);
 }
 
 _Static_assert(VM_STATE_MAX <= MIG_STATE_MAX, "the engine takes every state");

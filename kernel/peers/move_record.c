@@ -145,7 +145,7 @@ static unsigned jobs_oldest(char oldest[ENTRY_NAME_LEN])
 static enum hv_err job_put(const char *guest, const struct mig_id *id, const char *peer, const char *state,
                            const char *note, struct move_write *w, struct why *why)
 {
-    char name[ENTRY_NAME_LEN], oldest[ENTRY_NAME_LEN], text[512];
+    char name[ENTRY_NAME_LEN], oldest[ENTRY_NAME_LEN], text[MOVE_RECORD_MAX];
     if (!registry_present())
         return HV_OK;
     if ((!strcmp(state, "running") || !strcmp(state, "refused")) && jobs_oldest(oldest) >= MOVE_RECORDS_MAX)

@@ -22,6 +22,8 @@
 /* Answers that are kept; the oldest goes first.  What is in doubt, or left a definition behind, is always kept. */
 #define MOVE_RECORDS_MAX 64
 
+#define MOVE_RECORD_MAX 512u /* bytes of an entry job/ID */
+
 /** An entry on its way to the disk; all zero: none. */
 struct move_write {
     bool begun;

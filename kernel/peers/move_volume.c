@@ -153,11 +153,10 @@ static void leaving_put(const char *name, const char *text)
         log_error("mig", "%s is not recorded, so volumes may stay after a power cut: %s", name, why);
 }
 
-void move_volume_leaving(const struct mig_id *id, const char *text)
+enum hv_err move_volume_leaving(const struct mig_id *id, const char *text, struct why *why)
 {
     char name[LEAVING_NAME];
-    if (registry_present())
-        leaving_put(leaving_name(name, id), text);
+    return registry_present() ? registry_put(leaving_name(name, id), text, strlen(text), why) : HV_OK;
 }
 
 void move_volume_stays(const struct mig_id *id)

@@ -24,8 +24,8 @@ void move_volume_keep(const char *group, const char *uuid);
 /* The registry's entry leaving/ID has the guest's name in its first line, and in each other one GROUP and UUID of a
  * volume: to be deleted once the guest of that job has left.  It is there from the doubt on, and until they are. */
 #define MOVE_LEAVING_MAX (CONFIG_NAME_LEN + MIG_DISKS_MAX * (LVM_NAME_LEN + LVM_UUID_LEN + 2u))
-/** In the turn of move_record_doubt(). */
-void move_volume_leaving(const struct mig_id *id, const char *text);
+/** In the turn of move_record_doubt(), and after it.  Errors as of registry_put(): the guest must not go. */
+HV_MUST_CHECK enum hv_err move_volume_leaving(const struct mig_id *id, const char *text, struct why *why);
 /** The guest stays, or its volumes do.  It has left: delete them; false: there is no such entry. */
 void move_volume_stays(const struct mig_id *id);
 bool move_volume_gone(const struct mig_id *id);

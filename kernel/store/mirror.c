@@ -8,6 +8,9 @@
  * A bitmap says which grains may differ.  A copy takes a grain's bit away, reads the grain from `from`, and writes it
  * to `to`.  No grain has two copies at a time.
  *
+ * OPENING.  The bitmap is filled, some grains in each turn: a disk may have many millions of them.  The guest writes
+ * meanwhile as in COPYING.
+ *
  * COPYING.  The guest's writes go to `from` alone, as they stand.  Each sets the bits of its grains when it begins, and
  * again when it ends: a copy that read the grain in between has either, and is not the last.
  *
@@ -43,6 +46,7 @@
 #define REQS            64u /* the mirror's max_pending */
 #define PIECES          56u /* of the guest's writes */
 #define COPIES          8u  /* grains being copied */
+#define LOOKS           1024u /* grains looked at in a turn of OPENING */
 #define FEW             64u /* grains: so few are left that writes may wait for them */
 #define ROUNDS_MAX      5u  /* while the guest writes as fast as grains are copied */
 #define PATIENCE_MAX_US 8000000u
@@ -88,7 +92,7 @@ struct mirror {
     char failed[240];
     uint64_t n_grains, n_todo;
     uint64_t *todo, *touched; /* owned; touched: grains of `to` that may hold something but zeroes */
-    uint64_t cursor;          /* the next grain to look at */
+    uint64_t cursor;          /* the next grain to look at, in OPENING too */
     uint64_t round_todo;      /* n_todo when the round began */
     unsigned n_rounds;        /* since COPYING began, of late */
     unsigned n_pending[2];    /* at `from`, at `to` */
@@ -654,12 +658,31 @@ static bool mirror_flush_step(struct mirror *m)
     return false;
 }
 
-static void mirror_opening_step(struct mirror *m)
+/* Which of the next grains are to be copied?  What a write of the guest has changed is not the same, and its bit is set
+ * by then, or will be.  False: that was all. */
+static bool todo_look(struct mirror *m)
+{
+    uint64_t end = MIN(m->cursor + LOOKS, m->n_grains);
+    bool some = m->cursor < end;
+    for (; m->cursor < end; m->cursor++) {
+        uint64_t at = m->cursor * MIRROR_GRAIN, len = MIN(m->from->info.bytes - at, MIRROR_GRAIN);
+        if (!m->opts.same || !m->opts.same(m->from, at, len))
+            todo_set(m, at, len);
+    }
+    return some;
+}
+
+/* True: there is more to look at. */
+static bool mirror_opening_step(struct mirror *m)
 {
     const struct disk_info *to = &m->to->info, *from = &m->from->info;
+    if (todo_look(m))
+        return true;
     if (!m->to->known)
-        return;
+        return false;
     m->phase = COPYING;
+    m->cursor = 0;
+    m->round_todo = m->n_todo;
     if (to->bytes < from->bytes)
         mirror_fail(m, "%s has %lu bytes, and the guest's disk %lu: make it larger", m->to->name, to->bytes,
                     from->bytes);
@@ -670,6 +693,7 @@ static void mirror_opening_step(struct mirror *m)
         mirror_fail(m, "%s is read-only", m->to->name);
     else if (from->flush && !to->flush)
         mirror_fail(m, "%s cannot flush, which the guest's disk can", m->to->name);
+    return false;
 }
 
 static void mirror_fall_back(struct mirror *m)
@@ -760,7 +784,7 @@ static bool mirror_poll(struct disk *d)
     struct mirror *m = mirror_of(d);
     bool moved = false;
     if (m->phase == OPENING)
-        mirror_opening_step(m);
+        moved |= mirror_opening_step(m);
     if (m->phase == FAILED && m->to)
         to_drop(m);
     moved |= reqs_step(m);
@@ -815,16 +839,6 @@ static void ends_init(struct mirror *m)
     m->flush.to = true;
 }
 
-/* Which grains are to be copied at first. */
-static void todo_begin(struct mirror *m)
-{
-    for (uint64_t at = 0; at < m->from->info.bytes; at += MIRROR_GRAIN) {
-        uint64_t len = MIN(m->from->info.bytes - at, MIRROR_GRAIN);
-        if (!m->opts.same || !m->opts.same(m->from, at, len))
-            todo_set(m, at, len);
-    }
-}
-
 enum hv_err mirror_open(struct disk *from, struct disk *to, const struct mirror_opts *o, struct mirror **out,
                         struct why *why)
 {
@@ -845,8 +859,6 @@ enum hv_err mirror_open(struct disk *from, struct disk *to, const struct mirror_
     }
     memset(m->todo, 0, bitmap_bytes(m));
     memset(m->touched, o->to_is_zero ? 0 : 0xff, bitmap_bytes(m));
-    todo_begin(m);
-    m->round_todo = m->n_todo;
     ends_init(m);
     m->disk = (struct disk){
         .ops = &mirror_ops, .serial = from->serial, .max_pending = REQS, .known = true, .info = from->info
@@ -902,7 +914,8 @@ struct mirror_stats mirror_stats(const struct mirror *m)
 {
     struct mirror_stats s = m->stats;
     s.bytes = m->disk.info.bytes;
-    s.left = MIN(m->n_todo * MIRROR_GRAIN, s.bytes);
+    uint64_t unseen = m->phase == OPENING ? m->n_grains - m->cursor : 0;
+    s.left = MIN((m->n_todo + unseen) * MIRROR_GRAIN, s.bytes);
     return s;
 }
 

@@ -600,6 +600,19 @@ const char *registry_next(const char *prefix, const char *after)
     return e ? e->name : NULL;
 }
 
+static enum hv_err registry_is_full(size_t len, struct why *why)
+{
+    return REFUSE(HV_E_NOMEM,
+                  "the registry in volume group %s has no room for %lu bytes more, or this host no memory: remove "
+                  "definitions that are not used",
+                  r.group, len);
+}
+
+enum hv_err registry_room(unsigned n, size_t len, struct why *why)
+{
+    return !r.disk || registry_table_room(r.table, n, len) ? HV_OK : registry_is_full(len, why);
+}
+
 enum hv_err registry_put(const char *name, const char *text, size_t len, struct why *why)
 {
     if (!r.disk)
@@ -611,10 +624,7 @@ enum hv_err registry_put(const char *name, const char *text, size_t len, struct 
     if (!text)
         registry_table_remove(r.table, name);
     else if (registry_table_put(r.table, name, text, len))
-        return REFUSE(HV_E_NOMEM,
-                      "the registry in volume group %s has no room for %lu bytes more, or this host no "
-                      "memory: remove definitions that are not used",
-                      r.group, len);
+        return registry_is_full(len, why);
     r.n_puts++;
     return HV_OK;
 }

@@ -40,6 +40,8 @@ const char *registry_next(const char *prefix, const char *after);
  *  the next turn; all that was put until then shares it.  HV_E_UNSUPP: no registry.  HV_E_NOMEM: full.  HV_E_IO: the
  *  last write failed.  HV_E_INVAL: that is no name.  Nothing is changed then. */
 HV_MUST_CHECK enum hv_err registry_put(const char *name, const char *text, size_t len, struct why *why);
+/** Is there room for n entries more, of len bytes in all?  For those who promise something first.  HV_E_NOMEM: no. */
+HV_MUST_CHECK enum hv_err registry_room(unsigned n, size_t len, struct why *why);
 /** The number of the last put. */
 uint64_t registry_mark(void);
 /** Are all puts up to mark on the disk, flushed? */

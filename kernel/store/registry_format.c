@@ -103,6 +103,12 @@ enum hv_err registry_table_put(struct registry_table *t, const char *name, const
     return HV_OK;
 }
 
+bool registry_table_room(const struct registry_table *t, unsigned n, size_t len)
+{
+    return t->n + n <= REGISTRY_ENTRIES_MAX &&
+           t->bytes + n * entry_bytes(TAR_BLOCK) + len + TAR_END <= REGISTRY_ARCHIVE_MAX;
+}
+
 void registry_table_remove(struct registry_table *t, const char *name)
 {
     if (registry_table_get(t, name))

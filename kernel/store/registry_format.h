@@ -55,6 +55,8 @@ const struct registry_entry *registry_table_next(const struct registry_table *t,
 /** Store a copy of len bytes of text.  HV_E_NOMEM: no memory, or the archive would be too large; nothing is changed.
  *  name must be registry_name_ok(). */
 HV_MUST_CHECK enum hv_err registry_table_put(struct registry_table *t, const char *name, const char *text, size_t len);
+/** Is there room for n entries more, of len bytes in all? */
+bool registry_table_room(const struct registry_table *t, unsigned n, size_t len);
 void registry_table_remove(struct registry_table *t, const char *name); /* no-op if there is none */
 void registry_table_clear(struct registry_table *t);
 

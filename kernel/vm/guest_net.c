@@ -26,7 +26,8 @@ _Static_assert(GUEST_NET_HELD_MAX >= 3 + ETH_FRAME_MAX, "at least one frame fits
 
 /* Frames, each preceded by its length in two bytes.  buf is filled once and never reused, so that a flood ends. */
 struct frame_queue {
-    uint8_t *buf;    /* owned, GUEST_NET_HELD_MAX bytes; NULL: frames are not queued */
+    bool holds;      /* frames are queued */
+    uint8_t *buf;    /* owned, GUEST_NET_HELD_MAX bytes; NULL: none, or no memory */
     size_t pos, len; /* the next frame to take; end of the last one */
 };
 
@@ -52,7 +53,7 @@ static bool frame_queue_put(struct cards *c, unsigned card, const uint8_t *frame
     size_t n_number = has_several_cards(c->vm);
     uint16_t n = (uint16_t)(n_number + len);
     ASSERT(q->pos <= q->len && q->len <= GUEST_NET_HELD_MAX);
-    if (!q->buf || len > ETH_FRAME_MAX || sizeof(n) + n > GUEST_NET_HELD_MAX - q->len)
+    if (!q->holds || !q->buf || len > ETH_FRAME_MAX || sizeof(n) + n > GUEST_NET_HELD_MAX - q->len)
         return false;
     memcpy(q->buf + q->len, &n, sizeof(n));
     memcpy(q->buf + q->len + sizeof(n), &number, n_number);
@@ -237,11 +238,21 @@ void guest_net_describe(const struct vm *vm, struct printer *out)
         card_describe(p, out);
 }
 
+void guest_net_reserve(const struct vm *vm, bool ready)
+{
+    struct cards *c = cards[vm_slot(vm)];
+    if (c && ready && !c->queue.buf)
+        c->queue.buf = mem_alloc(GUEST_NET_HELD_MAX);
+    if (c && !ready && !c->queue.holds)
+        frame_queue_free(&c->queue);
+}
+
 void guest_net_hold(const struct vm *vm)
 {
     struct cards *c = cards[vm_slot(vm)];
-    if (c && !c->queue.buf)
-        c->queue.buf = mem_alloc(GUEST_NET_HELD_MAX);
+    guest_net_reserve(vm, true);
+    if (c)
+        c->queue.holds = true;
 }
 
 size_t guest_net_take(const struct vm *vm, void *buf, size_t cap)
@@ -279,7 +290,7 @@ bool guest_devices_step(void)
             cards_free(i);
             refused[i] = false;
         }
-        if (here && cards[i] && cards[i]->queue.buf)
+        if (here && cards[i] && cards[i]->queue.holds)
             frame_queue_drain(vm, &cards[i]->queue);
         if (here)
             busy |= vdev_service(vm);

@@ -14,6 +14,9 @@ struct vswitch_port;
  *  leave it when the guest is stopped.  True: something was done.  Part of the service loop. */
 bool guest_devices_step(void);
 
+/** Get the memory of guest_net_hold() while vm runs, as that must not take long; or free it, if frames are not
+ *  queued. */
+void guest_net_reserve(const struct vm *vm, bool ready);
 /** Queue frames for vm while it does not run, up to GUEST_NET_HELD_MAX bytes.  Frames that guest_net_take() does not
  *  take are given to the guest when it runs again, or freed with it.  Without memory for the queue they are dropped. */
 void guest_net_hold(const struct vm *vm);

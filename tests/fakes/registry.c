@@ -75,6 +75,10 @@ const char *registry_next(const char *prefix, const char *after)
             return now.e[i].name;
     return NULL;
 }
+enum hv_err registry_room(unsigned n, size_t len, struct why *why)
+{
+    return n && len && fake_registry_there && fake_registry_full ? REFUSE(HV_E_NOMEM, "the registry is full") : HV_OK;
+}
 enum hv_err registry_put(const char *name, const char *text, size_t len, struct why *why)
 {
     unsigned i = place(name);

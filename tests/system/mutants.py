@@ -88,7 +88,7 @@ MUTANTS = [
     ("unknown-is-running", "the source frees the guest when the destination does not know the job", "migrate/tx.c",
      r"case MIG_V_UNKNOWN:\n", "case MIG_V_UNKNOWN:\n        tx_release(m);\n        return;\n", MORE + "test_faults"),
     ("talk-is-progress", "a destination that only talks keeps a stopped guest stopped", "migrate/tx.c",
-     r"if \(verifies && [^;]*;", "(void)verifies; m->progress_us = m->now;", MORE + "test_faults"),
+     r"if \(admits \? [^;]*;", "(void)admits, (void)verifies, (void)us; m->progress_us = m->now;", MORE + "test_faults"),
     ("no-settle", "a question is answered with refused, and an older machine of the same job left alive",
      "migrate/rx.c",
      r"if \(m->settle && [^;]*return false;",

@@ -178,6 +178,34 @@ static void test_flood(void **state)
     assert_int_equal(n, GUEST_NET_HELD_MAX / (sizeof(buf) + 2));
 }
 
+/* The memory is there before the guest is asked to stop, and goes if it is not.  A guest that is paused meanwhile for
+ * another reason gets no frames later. */
+static void test_reserved(void **state)
+{
+    long before = fake_page_outstanding;
+    (void)state;
+    guest_net_reserve(&vm, true);
+    (void)guest_devices_step();
+    assert_true(fake_page_outstanding > before);
+    atomic_store(&vm.state, VM_PAUSED);
+    frames(1, 2, 60);
+    atomic_store(&vm.state, VM_RUNNING);
+    (void)guest_devices_step();
+    assert_int_equal(n_got, 0);
+    fake_page_fail_after = 0;
+    guest_net_hold(&vm);
+    fake_page_fail_after = -1;
+    atomic_store(&vm.state, VM_PAUSED);
+    guest_net_reserve(&vm, false); /* frames are queued: no effect */
+    frames(3, 9, 60);
+    atomic_store(&vm.state, VM_RUNNING);
+    (void)guest_devices_step();
+    assert_got(3, 9);
+    guest_net_reserve(&vm, true);
+    guest_net_reserve(&vm, false);
+    assert_int_equal(fake_page_outstanding, before);
+}
+
 static void test_no_memory(void **state)
 {
     uint8_t buf[100];
@@ -308,6 +336,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_comes_back, begin, end),
         cmocka_unit_test_setup_teardown(test_taken, begin, end),
         cmocka_unit_test_setup_teardown(test_flood, begin, end),
+        cmocka_unit_test_setup_teardown(test_reserved, begin, end),
         cmocka_unit_test_setup_teardown(test_no_memory, begin, end),
         cmocka_unit_test_setup_teardown(test_put, begin, end),
         cmocka_unit_test_setup_teardown(test_reserved_addresses, begin, end),

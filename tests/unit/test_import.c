@@ -82,6 +82,7 @@ static int set_up(void **state)
     hash_of(image, IMAGE, sha256);
     disk_add();
     volume_make("v", 1);
+    memset((uint8_t *)(uintptr_t)volume_bytes("v"), 0xaa, 4 * MIB); /* it was used before */
     return 0;
 }
 
@@ -147,6 +148,8 @@ static void whole(bool base)
     assert_null(lvm_lv_tag(lv, "godwit.import-sha256"));
     assert_int_equal(lv->read_only, base);
     assert_int_equal(lvm_lv_tag(lv, "godwit.sha256") != NULL, base);
+    for (size_t i = IMAGE; base && i < 4 * MIB; i++)
+        assert_int_equal(((const uint8_t *)volume_bytes("v"))[i], 0);
     if (base) {
         assert_string_equal(lvm_lv_tag(lv, "godwit.sha256"), sha256);
         assert_string_equal(lvm_lv_tag(lv, "godwit.bytes"), "459752");

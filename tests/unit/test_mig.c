@@ -295,6 +295,55 @@ static void test_admission_takes_time(void **s)
     run_failing(&w, HV_E_CLOSED, "link");
 }
 
+/* n seconds; the destination works or is dead. */
+static void seconds(struct world *w, unsigned n, bool works)
+{
+    for (; n && !tx_over(w); n--) {
+        w->now += 1000000;
+        mig_tx_step(w->tx, w->now);
+        (void)carry(&w->sd, &mig_tx_io(w->tx)->out, &mig_rx_io(w->rx)->in, SIZE_MAX);
+        if (works)
+            mig_rx_step(w->rx, w->now);
+        (void)carry(&w->ds, &mig_rx_io(w->rx)->out, &mig_tx_io(w->tx)->in, SIZE_MAX);
+    }
+}
+
+/* The destination makes volumes for minutes, and both sides know that the other is there.  Neither waits for ever. */
+static void test_admission_takes_minutes(void **s)
+{
+    (void)s;
+    struct world w;
+    uint64_t since = 0, total = 0;
+    world_init(&w, 800, 3, NULL);
+    w.b.admit_later = 300;
+    seconds(&w, 290, true);
+    assert_true(mig_tx_state(w.tx) == MIG_TX_VALIDATE && mig_rx_state(w.rx) == MIG_RX_WAIT_OFFER);
+    w.b.admit_later = 0;
+    run(&w);
+    assert_moved(&w);
+    world_fini(&w);
+    world_init(&w, 800, 3, NULL);
+    w.b.admit_later = 10000;
+    seconds(&w, 599, true);
+    assert_int_equal(mig_tx_state(w.tx), MIG_TX_VALIDATE);
+    run_failing(&w, HV_E_TIMEOUT, "the destination could not take the guest within 600 s");
+    world_init(&w, 800, 3, NULL);
+    w.b.admit_later = 10000;
+    seconds(&w, 100, true);
+    seconds(&w, 60, false); /* it is dead */
+    w.b.admit_later = 0;
+    run_failing(&w, HV_E_TIMEOUT, "no progress for 60 s in state VALIDATE");
+    world_init(&w, 800, 3, NULL);
+    w.b.admit_later = 10000;
+    seconds(&w, 10, true);
+    for (unsigned i = 0; i < 700 && !tx_over(&w); i++) {
+        mig_idle_put(&mig_rx_io(w.rx)->out, w.now, &since, &total); /* it says so for ever */
+        seconds(&w, 1, false);
+    }
+    w.b.admit_later = 0;
+    run_failing(&w, HV_E_TIMEOUT, "no progress for 60 s in state VALIDATE");
+}
+
 static void test_version(void **s)
 {
     (void)s;
@@ -821,6 +870,7 @@ int main(void)
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_admission_takes_time),
+        cmocka_unit_test(test_admission_takes_minutes),
         cmocka_unit_test(test_version),
         cmocka_unit_test(test_verify_catches),
         cmocka_unit_test(test_no_convergence),

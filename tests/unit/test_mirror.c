@@ -314,6 +314,36 @@ static void test_an_idle_guest(void **state)
     end(true);
 }
 
+/* Which grains of a large disk are to be copied is asked some in each turn, while the guest writes. */
+static unsigned n_asked;
+static bool same_but_two(struct disk *d, uint64_t offset, uint64_t len)
+{
+    n_asked++;
+    return d == &side[0].disk && len == MIRROR_GRAIN && offset != 3 * MIRROR_GRAIN && offset != 39 * MIRROR_GRAIN;
+}
+static void test_a_large_disk(void **state)
+{
+    struct mirror_opts o = { .same = same_but_two };
+    unsigned grains = GIB / MIRROR_GRAIN, n_turns = 0;
+    (void)state;
+    side[0].disk.info.bytes = side[1].disk.info.bytes = GIB;
+    assert_int_equal(mirror_open(&side[0].disk, &side[1].disk, &o, &m, WHY(why)), HV_OK);
+    now_disk = mirror_disk(m);
+    assert_int_equal(n_asked, 0);
+    for (unsigned before = 0; n_asked < grains; before = n_asked, n_turns++) {
+        if (n_turns == 3)
+            assert_non_null(ask(DISK_WRITE, 5 * MIRROR_GRAIN, BLOCK)); /* it was asked about already */
+        assert_true(mirror_stats(m).left >= (uint64_t)(grains - n_asked) * MIRROR_GRAIN);
+        turn();
+        assert_true(n_asked > before && n_asked - before <= 1024);
+    }
+    drain();
+    until_sync(0);
+    assert_true(n_asked == grains && mirror_stats(m).copied == 3 * MIRROR_GRAIN);
+    until_quiet();
+    now_disk = mirror_close(m, false);
+}
+
 static void test_zeroes_overwrite(void **state)
 {
     (void)state;
@@ -713,6 +743,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         T(test_an_idle_guest),
+        T(test_a_large_disk),
         T(test_zeroes_overwrite),
         T(test_a_busy_guest),
         T(test_a_hostile_guest),

@@ -297,7 +297,12 @@ static void test_records_fail(void **s)
     migration_options(&o);
     fake_registry_reset();
     fake_registry_full = true;
-    request_one();
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "client me", &jobs[1], WHY(why)), HV_E_NOMEM);
+    assert_string_equal(why, "g1 cannot move: the registry is full");
+    fake_registry_full = false;
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "client me", &jobs[1], WHY(why)), HV_OK);
+    fake_registry_full = true;
+    steps(300);
     fails_with("host a cannot record the arrival: the registry is full");
     fake_registry_reset();
     fake_registry_lands = false;
@@ -330,6 +335,22 @@ static void test_records_fail(void **s)
     steps(300);
     assert_int_equal(vm_state(&there[1]), VM_RUNNING);
     assert_int_equal(jobs[1]->state, JOB_DONE);
+    fake_registry_there = false;
+}
+
+/* There is no room any more for the list of the volumes that leave: the guest stays, and nothing is recorded. */
+static void test_no_room_for_volumes(void **s)
+{
+    (void)s;
+    fake_registry_reset();
+    has_volumes = leaving_full = true;
+    request_one();
+    fails_with("the registry is full");
+    assert_null(strstr(entry("job/"), "in-doubt"));
+    leaving_full = false;
+    request_one();
+    assert_int_equal(jobs[1]->state, JOB_DONE);
+    has_volumes = false;
     fake_registry_there = false;
 }
 
@@ -372,6 +393,7 @@ int main(void)
         cmocka_unit_test_setup(test_records_abandoned, set_up),
         cmocka_unit_test_setup(test_definition_leaves, set_up),
         cmocka_unit_test_setup(test_records_fail, set_up),
+        cmocka_unit_test_setup(test_no_room_for_volumes, set_up),
         cmocka_unit_test_setup(test_saved_there, set_up),
         cmocka_unit_test_setup(test_recalled_doubt, set_up),
         cmocka_unit_test_setup(test_cold, set_up),

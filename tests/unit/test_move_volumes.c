@@ -407,7 +407,7 @@ static bool saved_moves(void)
     kept_at = power_writes();
     if (here) {
         leave_disks_text(leave, text); /* in doubt since then, and it is over */
-        move_volume_leaving(&id, text);
+        assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
         arrive_disks_keep(arrive);
         (void)move_volume_gone(&id);
         leave_disks_left(leave, true);
@@ -752,7 +752,11 @@ static void test_left_and_cut(void **state)
     (void)state;
     assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
     leave_disks_text(leave, text);
-    move_volume_leaving(&id, text);
+    fake_registry_full = true;
+    assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_E_NOMEM);
+    assert_string_equal(why, "the registry is full");
+    fake_registry_full = false;
+    assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
     assert_non_null(registry_get(name, NULL));
     leave_disks_undo(leave, "the power goes");
     in_doubt = true;
@@ -766,25 +770,25 @@ static void test_left_and_cut(void **state)
     assert_false(move_volume_gone(&id));
     volume_do(NULL, "root");
     snprintf(text, sizeof(text), "g\nvg0 %s\n", volume("root")->uuid);
-    move_volume_leaving(&id, text);
+    assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
     fake_registry_land();
     owner = "web";
     power_cut_here();
     assert_true(volume("root") && !registry_get(name, NULL));
     owner = NULL; /* the guest itself has it again */
-    move_volume_leaving(&id, text);
+    assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
     assert_int_equal(registry_put("vm/g", "x", 1, WHY(why)), HV_OK);
     fake_registry_land();
     power_cut_here();
     assert_true(volume("root") && !registry_get(name, NULL));
     assert_int_equal(registry_put("vm/g", NULL, 0, WHY(why)), HV_OK);
-    move_volume_leaving(&id, text);
+    assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
     move_volume_stays(&id);
     assert_null(registry_get(name, NULL));
     for (unsigned i = 0; i <= strlen(text); i += 3) { /* an entry that is damaged harms nothing */
         char cut[MOVE_LEAVING_MAX];
         snprintf(cut, sizeof(cut), "%.*s", (int)i, text);
-        move_volume_leaving(&id, cut);
+        assert_int_equal(move_volume_leaving(&id, cut, WHY(why)), HV_OK);
         owner = NULL;
         (void)move_volume_gone(&id);
     }

@@ -513,6 +513,9 @@ static void test_full(void **state)
     }
     assert_int_equal(registry_put("vm/3", text, sizeof(text), WHY(why)), HV_E_NOMEM);
     assert_non_null(strstr(why, "has no room for 1048576 bytes more"));
+    assert_int_equal(registry_room(2, sizeof(text), WHY(why)), HV_E_NOMEM);
+    assert_non_null(strstr(why, "has no room for 1048576 bytes more"));
+    assert_int_equal(registry_room(2, sizeof(text) / 2, WHY(why)), HV_OK);
     assert_int_equal(registry_put("vm/0", text, sizeof(text), WHY(why)), HV_OK); /* in its place */
     settle();
     host_reset(alpha);
