@@ -86,13 +86,14 @@ struct disk_move {
     struct disk_move_options o;
     uint64_t bytes;                   /* of the disk */
     bool cold;                        /* the guest is stopped */
+    unsigned mark;                    /* on the guest's disk, from QUEUED on; 0: none */
     bool creates, created;            /* the volume is made for this move; it is there */
     bool switched;                    /* the definition names the new place */
     bool busy;                        /* an action with a volume is under way */
     bool told;                        /* OVER: all but the registry knows that it has ended */
     struct mirror *m;                 /* NULL: the guest does not have it */
     struct disk *from_disk, *to_disk; /* owned until the mirror has them; from_disk: cold */
-    uint64_t mark;                    /* of the registry */
+    uint64_t put;                     /* of the registry: its number */
     uint64_t since_us;                /* of the state; COPYING: of the last progress */
     uint64_t begun_us;                /* when it left the queue */
     uint64_t copied;                  /* at the last look */
@@ -142,7 +143,7 @@ static struct vm *move_vm_same(const struct disk_move *d)
 {
     struct vm *vm = vm_find(d->guest);
     bool same = vm && (d->cold ? vm_state(vm) == VM_STOPPED : guest_is_up(vm));
-    return same && vm->disks.d[d->disk].moving ? vm : NULL;
+    return same && d->mark && vm->disks.d[d->disk].moving == d->mark ? vm : NULL;
 }
 
 /* It is over but for the volume that is to be deleted. */
@@ -484,7 +485,7 @@ static enum hv_err move_prepare(struct disk_move *d, struct why *why)
 {
     enum hv_err e = d->creates ? move_note(d, &d->to, why) : HV_OK;
     if (!e) {
-        d->mark = registry_mark();
+        d->put = registry_mark();
         move_to(d, d->creates ? MOVE_NOTED : MOVE_OPENING);
     }
     return e;
@@ -511,6 +512,7 @@ static bool move_queued(struct disk_move *d)
     events_add(EVENTS_DISK, d->guest, "moving", "vd%c of %s moves from %s to %s", 'a' + d->disk, d->guest, d->from_text,
                d->to_text);
     vm_disk_moving_set(vm_find(d->guest), d->disk, true);
+    d->mark = vm_find(d->guest)->disks.d[d->disk].moving;
     d->begun_us = clock_us();
     if (d->cold)
         move_to(d, MOVE_FINDING);
@@ -588,7 +590,7 @@ static bool move_noted(struct disk_move *d)
     char why[320];
     if (registry_why()[0])
         move_fails(d, HV_E_IO, "this host cannot record what it does: %s", registry_why());
-    if (!d->err && !registry_durable(d->mark))
+    if (!d->err && !registry_durable(d->put))
         return false;
     struct lvm_group *g = d->err ? NULL : lvm_group_find(d->to.lv.vg);
     if (g) {
@@ -699,7 +701,7 @@ static void move_switch(struct disk_move *d)
     }
     mirror_commit(d->m);
     d->switched = true;
-    d->mark = registry_mark();
+    d->put = registry_mark();
     move_to(d, MOVE_RECORDING);
 }
 
@@ -732,7 +734,7 @@ static bool move_copying(struct disk_move *d)
 static bool move_recording(struct disk_move *d)
 {
     char text[400];
-    if (registry_durable(d->mark)) {
+    if (registry_durable(d->put)) {
         move_to(d, MOVE_LEAVING);
         return true;
     }
@@ -795,7 +797,7 @@ static void move_tell(struct disk_move *d)
 {
     struct vm *vm = vm_find(d->guest);
     char text[800];
-    if (vm && d->begun_us)
+    if (vm && vm->disks.d[d->disk].moving == d->mark) /* else it is that of a move to another host */
         vm_disk_moving_set(vm, d->disk, false);
     move_sum_up(d, text, sizeof(text));
     if (d->begun_us)
@@ -903,8 +905,8 @@ static bool move_left_look(const char *entry)
     snprintf(uuid, sizeof(uuid), "%.*s", (int)strcspn(second, "\n"), second);
     bool ok = entry_disk(entry) < CONFIG_MAX_DISKS && config_disk_parse(value, &d);
     struct lvm_group *g = ok ? lvm_group_find(d.lv.vg) : NULL;
-    if (!g) {
-        log_warn("store", "%s: the move of a disk ended with this host; the volume's store is not here", value);
+    if (!g || g->why_not[0]) {
+        log_warn("store", "%s: the move of a disk ended with this host; the volume's store cannot be used now", value);
         return true;
     }
     const struct lvm_lv *lv = move_volume(&d.lv, uuid);

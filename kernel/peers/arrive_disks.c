@@ -489,6 +489,14 @@ enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_M
     return all ? HV_OK : HV_E_AGAIN;
 }
 
+uint64_t arrive_disks_memory(const struct arrive_disks *a)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; a && i < a->n; i++)
+        n += a->d[i].disk != NULL;
+    return n * LV_DISK_MEMORY;
+}
+
 void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c)
 {
     for (unsigned i = 0; a && i < a->n; i++) {

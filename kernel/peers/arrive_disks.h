@@ -19,6 +19,8 @@ HV_MUST_CHECK enum hv_err arrive_disks_begin(const struct vm_offer *o, const str
  *  arrives stopped, they are open in a, and so is what is saved of it.  Others: no. */
 HV_MUST_CHECK enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_MAX_DISKS],
                                             struct why *why);
+/** Host memory that those take which are open in a, about; NULL: none. */
+uint64_t arrive_disks_memory(const struct arrive_disks *a);
 /** Write their names into the configuration of the guest. */
 void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c);
 /** For HAS: bit PEER_HAS_BASE(i): the base of the guest's disk i is here, and so is what the disk has not changed. */

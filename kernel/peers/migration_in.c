@@ -111,10 +111,18 @@ static bool offer_read(const struct mig_offer *offer, struct vm_offer *o, struct
     return true;
 }
 
-/* Add every reason against an offer, read without one, that is known without admitting it.  held_bytes: memory for its
- * boot files that it has already. */
+/* Memory that an arriving guest has already: of its boot files, and of its volumes. */
+static uint64_t held_bytes(const struct incoming *in)
+{
+    uint64_t n = boot_set_bytes(&in->boot) + arrive_disks_memory(in->along);
+    for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
+        n += in->disk[i] && in->disk[i]->local ? LV_DISK_MEMORY : 0;
+    return n;
+}
+
+/* Add every reason against an offer, read without one, that is known without admitting it. */
 static void offer_judge(const struct incoming *in, const struct mig_offer *offer, const struct vm_offer *o,
-                        uint64_t held_bytes, struct mig_reasons *reasons)
+                        struct mig_reasons *reasons)
 {
     bool readable = !reasons->n;
     if (evacuate_keeps_out())
@@ -148,7 +156,7 @@ static void offer_judge(const struct incoming *in, const struct mig_offer *offer
                        "host %s has no store, so it would forget a stopped guest at its next boot: `store create` "
                        "there",
                        host_config->host.name);
-    vm_offer_check(o, vm_memory_promisable() + held_bytes, offer_reason_add, reasons);
+    vm_offer_check(o, vm_memory_promisable() + held_bytes(in), offer_reason_add, reasons);
     vm_state_missing(o, offer_reason_add, reasons);
     if (strcmp(o->config.name, offer->name))
         mig_reason_add(reasons, "the offer is for another guest than announced");
@@ -389,7 +397,7 @@ static bool dst_admit(void *ctx, const struct mig_offer *offer, struct mig_reaso
         feed_disks_place(in->feed, &o.config);
     if (in->recording)
         return arrival_recorded(in, &o, reasons, notes);
-    offer_judge(in, offer, &o, boot_set_bytes(&in->boot), reasons);
+    offer_judge(in, offer, &o, reasons);
     if (!reasons->n && o.stopped && !o.n_files)
         mig_reason_add(reasons, "the guest is stopped, and comes without the files that it starts from");
     if (!reasons->n && (in->feed || arrival_place(in, reasons)) &&
@@ -570,7 +578,7 @@ static bool dst_probe(void *ctx, const struct mig_offer *offer, struct mig_reaso
     in->works = !offer_read(offer, &o, reasons);
     if (in->works)
         return false;
-    offer_judge(in, offer, &o, 0, reasons);
+    offer_judge(in, offer, &o, reasons);
     if (!reasons->n && !offer_disk_check(in, &o, DISK_PROBE_US, reasons))
         return false;
     incoming_disk_close(in);

@@ -165,17 +165,19 @@ void move_volume_stays(const struct mig_id *id)
     leaving_put(leaving_name(name, id), NULL);
 }
 
-/* The volume of a line GROUP UUID.  NULL: it is not here. */
-static const struct lvm_lv *leaving_volume(const char *line, char group[LVM_NAME_LEN])
+/* The volume of a line GROUP UUID.  NULL: it is not here; *away: its store cannot be used now, and perhaps later. */
+static const struct lvm_lv *leaving_volume(const char *line, char group[LVM_NAME_LEN], bool *away)
 {
     char uuid[LVM_UUID_LEN];
+    *away = false;
     size_t n = strcspn(line, " "), len = strcspn(line, "\n");
     if (n >= len || n >= LVM_NAME_LEN || len - n > LVM_UUID_LEN)
         return NULL;
     snprintf(group, LVM_NAME_LEN, "%.*s", (int)n, line);
     snprintf(uuid, sizeof(uuid), "%.*s", (int)(len - n - 1), line + n + 1);
     struct lvm_group *g = lvm_group_find(group);
-    return g ? lvm_lv_by_uuid(&g->vg, uuid) : NULL;
+    *away = !g || g->why_not[0];
+    return *away ? NULL : lvm_lv_by_uuid(&g->vg, uuid);
 }
 
 /* The move has removed the guest's definition.  If there is one in the registry, the guest was defined here anew. */
@@ -186,8 +188,8 @@ static bool defined_again(const char *guest)
     return registry_get(entry, NULL) != NULL;
 }
 
-/* Delete the volumes of an entry.  Only those that are being deleted stay in it: one that another guest has, or this
- * one again, is not what the move left behind any more. */
+/* Delete the volumes of an entry.  Only those that are being deleted stay in it, or cannot be now: one that another
+ * guest has, or this one again, is not what the move left behind any more. */
 static void leaving_begin(const char *name, bool after_boot)
 {
     static char text[MOVE_LEAVING_MAX]; /* large; service pCPU only */
@@ -198,14 +200,16 @@ static void leaving_begin(const char *name, bool after_boot)
     size_t n = strlen(guest) + 1; /* what stays of text */
     for (char *at = text + n, *next; n <= strlen(text) && *at; at = next) {
         size_t len = strcspn(at, "\n");
+        bool away;
         next = at + len + (at[len] == '\n');
-        const struct lvm_lv *lv = leaving_volume(at, group);
+        const struct lvm_lv *lv = leaving_volume(at, group, &away);
         const char *owner = lv ? vm_disk_owner(group, lv->name, but) : NULL;
         if (owner)
             log_warn("mig", "%s/%s stays: %s has it in its definition", group, lv->name, owner);
-        if (!lv || owner)
+        if (!away && (!lv || owner))
             continue;
-        move_volume_delete(group, lv->uuid);
+        if (lv)
+            move_volume_delete(group, lv->uuid);
         memmove(text + n, at, (size_t)(next - at));
         n += (size_t)(next - at);
     }
@@ -234,9 +238,9 @@ static void leaving_look(bool begin)
         if (begin)
             leaving_begin(name, true);
         const char *text = registry_get(name, NULL);
-        bool some = false;
+        bool some = false, away;
         for (const char *at = text ? strchr(text, '\n') : NULL; at; at = strchr(at + 1, '\n'))
-            some |= leaving_volume(at + 1, group) != NULL;
+            some |= leaving_volume(at + 1, group, &away) || away;
         if (!some)
             leaving_put(name, NULL);
     }

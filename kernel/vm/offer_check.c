@@ -7,6 +7,7 @@
 #include "kernel/dev/devices.h"
 #include "kernel/host/clock.h"
 #include "kernel/host/x86/fpu.h"
+#include "kernel/store/lv_disk.h"
 #include "kernel/vm/offer_impl.h"
 #include "kernel/vm/vm_memory.h"
 #include "net/net.h"
@@ -72,6 +73,16 @@ bool vm_offer_note(const struct vm_offer *o, char *text, size_t len)
     return fit != TSC_FITS;
 }
 
+/* Host memory for volumes that this host itself has open until the guest is here: those of a stopped guest, that in
+ * which it is saved, and one of its checkpoints at a time. */
+static uint64_t offer_volumes_memory(const struct vm_offer *o)
+{
+    unsigned n = (o->saved.bytes != 0) + (o->n_parts != 0);
+    for (unsigned i = 0; i < o->config.n_disks; i++)
+        n += o->stopped && o->config.disk[i].kind == DISK_ON_LV;
+    return n * LV_DISK_MEMORY;
+}
+
 unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
 {
     char text[200];
@@ -79,6 +90,7 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
                  : o->saved.bytes || o->n_parts ? offer_check_vendor(o, add, ctx)
                                                 : 0;
     uint64_t need = (o->stopped ? 0 : vm_memory_needed(&o->config, o->n_boot_pages)) + o->boot_bytes;
+    need += offer_volumes_memory(o);
     if (!o->stopped && o->config.n_nics && o->mtu > net_mtu()) {
         snprintf(text, sizeof(text),
                  "packets of %u bytes pass the network card of the guest's host, this host's card takes %u at most: "
@@ -90,8 +102,7 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
     if (need > free_bytes) {
         snprintf(text, sizeof(text),
                  "the guest needs %lu MiB for its memory, disk, boot files and the tables of a move, this host can "
-                 "give "
-                 "%lu MiB: stop another guest here or choose another host",
+                 "give %lu MiB: stop another guest here or choose another host",
                  DIV_ROUND_UP(need, MIB), free_bytes / MIB);
         add(ctx, text);
         n++;

@@ -374,7 +374,11 @@ int vm_disk_moving(const struct vm *vm)
     return -1;
 }
 
-void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving) { vm->disks.d[i].moving = moving; }
+void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving)
+{
+    static unsigned last;
+    vm->disks.d[i].moving = moving ? ++last : 0;
+}
 
 /* ---- reports ---- */
 

@@ -363,6 +363,7 @@ enum hv_err arrive_disks_make(struct arrive_disks *a, struct disk *disk[CONFIG_M
     (void)a, (void)disk, (void)why;
     return HV_E_UNSUPP;
 }
+uint64_t arrive_disks_memory(const struct arrive_disks *a) { return a ? MIB : 0; }
 void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c) { (void)a, (void)c; }
 unsigned arrive_disks_count(const struct arrive_disks *a) { return a != NULL; }
 uint64_t arrive_disks_have(const struct arrive_disks *a) { return a ? 1 : 0; }

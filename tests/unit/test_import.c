@@ -148,9 +148,9 @@ static void whole(bool base)
     assert_null(lvm_lv_tag(lv, "godwit.import-sha256"));
     assert_int_equal(lv->read_only, base);
     assert_int_equal(lvm_lv_tag(lv, "godwit.sha256") != NULL, base);
-    for (size_t i = IMAGE; base && i < 4 * MIB; i++)
-        assert_int_equal(((const uint8_t *)volume_bytes("v"))[i], 0);
     if (base) {
+        static const uint8_t zeroes[4 * MIB - IMAGE];
+        assert_memory_equal(volume_bytes("v") + IMAGE, zeroes, sizeof(zeroes));
         assert_string_equal(lvm_lv_tag(lv, "godwit.sha256"), sha256);
         assert_string_equal(lvm_lv_tag(lv, "godwit.bytes"), "459752");
     }

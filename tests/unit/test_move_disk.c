@@ -410,6 +410,12 @@ static void test_leftovers(void **state)
     assert_int_equal(registry_put("storage/g8.3", "vg0/db\n", 7, WHY(why)), HV_OK);
     assert_int_equal(registry_put("storage/g8.4000000000", "vg0/web\n", 8, WHY(why)), HV_OK); /* not ours */
     assert_int_equal(registry_put("storage/g8.0x", "vg0/web\n", 8, WHY(why)), HV_OK);
+    snprintf(lvm_group_find("vg0")->why_not, sizeof(lvm_group_find("vg0")->why_not), "a disk of it is missing");
+    fake_registry_boot();
+    turn();
+    run();
+    assert_true(volume("x0") && volume("x1") && registry_get("storage/g8.0", NULL)); /* till it can be used again */
+    lvm_group_find("vg0")->why_not[0] = '\0';
     fake_registry_boot();
     turn();
     run();
@@ -418,6 +424,39 @@ static void test_leftovers(void **state)
     assert_non_null(registry_get("storage/g8.2", NULL));
     assert_null(registry_get("storage/g8.0", NULL));
     assert_null(registry_get("storage/g8.3", NULL));
+}
+
+/* The guest was reset near the end, and moves to another host by now: that move's mark stays. */
+static void test_mark_of_another_move(void **state)
+{
+    (void)state;
+    warm_up();
+    must_begin(0, "lv:vg0/new", (struct disk_move_options){ 0 });
+    assert_true(run_to(MOVE_DELETING));
+    guest_reset(0);
+    vm_disk_moving_set(&vm[0], 0, true);
+    run();
+    assert_int_equal(jobs[0].e, HV_OK);
+    assert_int_equal(vm_disk_moving(&vm[0]), 0);
+    vm_disk_moving_set(&vm[0], 0, false);
+}
+
+/* The registry's disk fails at the very end: the entry goes once it works, and the place with it. */
+static void test_end_is_noted_later(void **state)
+{
+    (void)state;
+    warm_up();
+    must_begin(0, "lv:vg0/new", (struct disk_move_options){ 0 });
+    assert_true(run_to(MOVE_DELETING));
+    fake_registry_bad = "its disk fails";
+    for (unsigned n = 0; n < 3000; n++)
+        turn();
+    assert_true(!jobs[0].running && jobs[0].e == HV_OK && moves[0].state == MOVE_OVER);
+    assert_non_null(registry_get("storage/g0.0", NULL));
+    assert_int_equal(ask_for(0, "lv:vg0/db", (struct disk_move_options){ 0 }), HV_E_BUSY);
+    fake_registry_bad = "";
+    run();
+    clean_check();
 }
 
 /* ---- stopped guests ---- */
@@ -754,6 +793,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_reset_before_it_is_durable, begin, end),
         cmocka_unit_test_setup_teardown(test_never_durable, begin, end),
         cmocka_unit_test_setup_teardown(test_leftovers, begin, end),
+        cmocka_unit_test_setup_teardown(test_mark_of_another_move, begin, end),
+        cmocka_unit_test_setup_teardown(test_end_is_noted_later, begin, end),
         cmocka_unit_test_setup_teardown(test_stopped_guest, begin, end),
         cmocka_unit_test_setup_teardown(test_stopped_guest_changes, begin, end),
         cmocka_unit_test_setup_teardown(test_disk_in_memory, begin, end),

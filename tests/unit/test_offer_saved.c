@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include "kernel/store/lv_disk.h"
 #include "tests/fakes/lvm.h"
 #include "tests/fakes/machine.h"
 
@@ -53,11 +54,17 @@ static void test_offer_of_a_saved_guest(void **unused)
     assert_int_equal(vm_offer_parse(offer, offer_len, &o, WHY(why)), HV_OK);
     assert_true(o.stopped && o.saved.bytes == 12345 && o.saved.with_disks);
     assert_true(!strcmp(o.saved.place.vg, "godwit") && !strcmp(o.saved.place.lv, "saved.test"));
-    assert_int_equal(vm_offer_check(&o, 0, add_reason, NULL), 0);
+    assert_int_equal(vm_offer_check(&o, LV_DISK_MEMORY, add_reason, NULL), 0);
+    assert_int_equal(vm_offer_check(&o, LV_DISK_MEMORY - 1, add_reason, NULL), 1); /* it is open while it is filled */
+    assert_non_null(strstr(reasons, "the guest needs 4 MiB for its memory, disk"));
+    o.config.n_disks = 3;
+    o.config.disk[1].kind = o.config.disk[2].kind = DISK_ON_LV; /* and so are its volumes */
+    assert_int_equal(vm_offer_check(&o, 3 * LV_DISK_MEMORY, add_reason, NULL), 0);
+    assert_int_equal(vm_offer_check(&o, 3 * LV_DISK_MEMORY - 1, add_reason, NULL), 1);
     struct cpu_ops other = *cpu_ops;
     other.vendor = 2;
     cpu_ops = &other;
-    assert_int_equal(vm_offer_check(&o, 0, add_reason, NULL), 1);
+    assert_int_equal(vm_offer_check(&o, GIB, add_reason, NULL), 1);
     assert_non_null(strstr(reasons, "guests move between processors of one vendor only"));
     cpu_ops = cpu_ops_of_vendor(1);
     fake_saved.bytes = 0;
