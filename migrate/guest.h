@@ -160,7 +160,8 @@ struct mig_dst_ops {
     /** After admit(): disks that move along.  0: the calls below are not made. */
     unsigned (*n_disks)(void *ctx);
     /** Begin a request, r->disk < n_disks(), in a free slot < MIG_DISK_WINDOW.  data: of a WRITE; unchanged until the
-     *  request ends, or drop().  HV_E_PROTO: it does not fit the disk.  Other errors are the disk's; why says more. */
+     *  request ends, or drop().  HV_E_PROTO: it does not fit the disk.  HV_E_REFUSED: the data are of a guest that
+     *  cannot be here, as why says.  Other errors are the disk's; why says more. */
     enum hv_err (*disk_begin)(void *ctx, unsigned slot, const struct mig_disk_req *r, const void *data,
                               struct why *why);
     /** Has the request of that slot ended?  HV_E_AGAIN: not yet.  HV_OK: well, and the slot is free. */

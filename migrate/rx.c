@@ -370,6 +370,8 @@ static void rx_disk_failed(struct mig_rx *m, enum hv_err e, const char *why)
 {
     if (e == HV_E_PROTO)
         rx_peer_broke(m, e, "DISK");
+    else if (e == HV_E_REFUSED)
+        rx_fail(m, e, true, "%s", why);
     else
         rx_fail(m, e, true, "a disk of the guest cannot be written at the destination: %s",
                 why[0] ? why : hv_err_text(e));

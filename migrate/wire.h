@@ -79,7 +79,7 @@ enum mig_rec_type {
     MIG_REC_HAS = 0x8005,     /* <- before ACCEPT: parts of the offer whose pages need not be sent */
     MIG_REC_MAC = 0x8006      /* -> before FIND: the MAC address of a card of that guest */
 };
-#define MIG_IDLE_US (5 * 1000000ul) /* sent after so long without another record; timeouts are longer */
+#define MIG_IDLE_US  (5 * 1000000ul)   /* sent after so long without another record; timeouts are longer */
 #define MIG_ADMIT_US (600 * 1000000ul) /* a destination that sends IDLE may take so long to admit a guest */
 /** "BATCH"; "?" for a type this version does not know. */
 const char *mig_rec_name(unsigned type);

@@ -41,7 +41,7 @@ struct vm_disk {       /* [s] a disk on a server or on this host, as its guest u
     bool flushing; /* flush is pending */
     enum disk_status flushed;
     uint64_t hold_us; /* clock_us() when vm_disk_hold() began; 0: not held by it */
-    unsigned moving;  /* it is being moved to another place, the guest may be stopped; another number each time; 0: no */
+    unsigned moving; /* it is being moved to another place, the guest may be stopped; another number each time; 0: no */
     bool owes;
 };
 struct vm_disks {                       /* [s] */

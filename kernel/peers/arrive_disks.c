@@ -14,6 +14,9 @@
  * A clone whose base volume is here, known by its SHA-256, becomes a clone of that: HAS tells the source, which sends
  * only what differs.  Of the rest this host knows nothing, and need not: it is the base's.
  *
+ * What is saved of a guest begins with the offer that it was saved with.  It is judged when it comes: the guest's own
+ * offer says nothing of its processor, and else only its restore would find that it does not fit.
+ *
  * A volume that is being made when the guest is dropped goes on, and is deleted then.  The data of a write stay with
  * the engine until the disk is done with them, or closed.  A guest that arrives stopped has no disks open: its volumes
  * are open here, until it is this host's or dropped. */
@@ -31,6 +34,7 @@
 #include "kernel/store/saved.h"
 #include "kernel/store/snapshot_disk.h"
 #include "kernel/vm/vm_disk.h"
+#include "migrate/wire.h"
 
 struct arrive_disk {
     unsigned index; /* of the guest's disks, or ARRIVE_SAVED, or from ARRIVE_PART on a part of a checkpoint */
@@ -587,8 +591,35 @@ static void part_close(struct arrive_disks *a, const struct arrive_slot *of)
     k->disk = NULL;
 }
 
+static void reason_first(void *ctx, const char *text)
+{
+    struct why *why = ctx;
+    if (!why->text[0])
+        why_say(why, "%s", text);
+}
+
+/* Can what is saved be restored here?  p: its first bytes, as in migrate/record.h.  What is malformed is for the
+ * restore to say. */
+static enum hv_err saved_judge(const uint8_t *p, size_t len, struct why *why)
+{
+    static struct vm_offer o; /* large; service pCPU only */
+    char text[400];
+    uint16_t version, min, max;
+    struct mig_rec rec;
+    struct mig_p_offer offer;
+    struct rd r = rd_init(p, len);
+    if (mig_preamble_get(&r, &version, &min, &max) || mig_rec_get(&r, &rec) || rec.type != MIG_REC_OFFER)
+        return HV_OK;
+    struct rd body = rd_init(r.p + r.pos, (size_t)rec.len);
+    if (mig_offer_get(&body, &offer) || vm_offer_parse(offer.offer, offer.offer_len, &o, WHY(text)) ||
+        !vm_offer_check(&o, UINT64_MAX, reason_first, WHY(text)))
+        return HV_OK;
+    return REFUSE(HV_E_REFUSED, "what is saved of it could not be restored on host %s: %s", host_config->host.name,
+                  text);
+}
+
 enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot, const struct mig_disk_req *r,
-                              const void *data)
+                              const void *data, struct why *why)
 {
     static const enum disk_op ops[] = {
         [MIG_DISK_WRITE] = DISK_WRITE, [MIG_DISK_ZEROES] = DISK_ZEROES, [MIG_DISK_FLUSH] = DISK_FLUSH
@@ -606,6 +637,10 @@ enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned sl
     uint32_t block = arrive_disk_of(a, r->disk, vm)->info.block;
     if (r->offset > bytes || r->len > bytes - r->offset || r->offset % block || r->len % block)
         return HV_FAIL(HV_E_PROTO);
+    bool first = a->d[r->disk].index == ARRIVE_SAVED && !r->offset && r->op == MIG_DISK_WRITE;
+    enum hv_err e = first ? saved_judge(data, r->len, why) : HV_OK;
+    if (e)
+        return e;
     s->r = (struct disk_req){ .op = as_data ? DISK_WRITE : ops[r->op],
                               .unmap = true,
                               .offset = r->offset,

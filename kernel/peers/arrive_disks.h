@@ -25,10 +25,11 @@ uint64_t arrive_disks_memory(const struct arrive_disks *a);
 void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c);
 /** For HAS: bit PEER_HAS_BASE(i): the base of the guest's disk i is here, and so is what the disk has not changed. */
 uint64_t arrive_disks_have(const struct arrive_disks *a);
-/** As the engine's calls (migrate/guest.h), for the disks of vm; a NULL: none. */
+/** As the engine's calls (migrate/guest.h), for the disks of vm; a NULL: none.  HV_E_REFUSED: what is saved of the
+ *  guest does not fit this host. */
 unsigned arrive_disks_count(const struct arrive_disks *a);
 HV_MUST_CHECK enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot,
-                                            const struct mig_disk_req *r, const void *data);
+                                            const struct mig_disk_req *r, const void *data, struct why *why);
 HV_MUST_CHECK enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct why *why);
 /** HV_E_PROTO: the source left out a part of a disk, where others may have left something.  a: NULL: no disks. */
 HV_MUST_CHECK enum hv_err arrive_disks_whole(const struct arrive_disks *a, struct why *why);

@@ -599,8 +599,7 @@ static enum hv_err dst_disk_begin(void *ctx, unsigned slot, const struct mig_dis
                                   struct why *why)
 {
     struct incoming *in = ctx;
-    (void)why;
-    return arrive_disk_write(in->along, in->vm, slot, r, data);
+    return arrive_disk_write(in->along, in->vm, slot, r, data, why);
 }
 static enum hv_err dst_disk_end(void *ctx, unsigned slot, struct why *why)
 {

@@ -98,8 +98,8 @@ static bool doubt_record(struct outgoing *o)
     return move_volume_leaving(mig_tx_id(o->m), text, WHY(o->doubt_trouble)) == HV_OK;
 }
 
-/* What needs time is done before the guest is stopped: memory for its frames, and the record of the doubt, which COMMIT
- * comes after.  The guest runs on meanwhile.  Frames for one that an operator paused are dropped, as before the move. */
+/* What needs time is done before the guest is stopped: memory for its frames, and the record of the doubt, which comes
+ * before COMMIT.  The guest runs on meanwhile.  Frames for one that an operator paused are dropped, as before. */
 static bool src_quiesce(void *ctx)
 {
     struct outgoing *o = ctx;

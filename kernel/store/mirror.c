@@ -43,12 +43,12 @@
 #include "kernel/host/page.h"
 #include "kernel/lib/log.h"
 
-#define REQS            64u /* the mirror's max_pending */
-#define PIECES          56u /* of the guest's writes */
-#define COPIES          8u  /* grains being copied */
+#define REQS            64u   /* the mirror's max_pending */
+#define PIECES          56u   /* of the guest's writes */
+#define COPIES          8u    /* grains being copied */
 #define LOOKS           1024u /* grains looked at in a turn of OPENING */
-#define FEW             64u /* grains: so few are left that writes may wait for them */
-#define ROUNDS_MAX      5u  /* while the guest writes as fast as grains are copied */
+#define FEW             64u   /* grains: so few are left that writes may wait for them */
+#define ROUNDS_MAX      5u    /* while the guest writes as fast as grains are copied */
 #define PATIENCE_MAX_US 8000000u
 #define RATE_US         1000000u
 #define BURST_US        100000u /* with a rate: so much may be made up for */

@@ -368,9 +368,9 @@ void arrive_disks_name(const struct arrive_disks *a, struct vm_config *c) { (voi
 unsigned arrive_disks_count(const struct arrive_disks *a) { return a != NULL; }
 uint64_t arrive_disks_have(const struct arrive_disks *a) { return a ? 1 : 0; }
 enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot, const struct mig_disk_req *r,
-                              const void *data)
+                              const void *data, struct why *why)
 {
-    (void)a, (void)vm, (void)slot, (void)r, (void)data;
+    (void)a, (void)vm, (void)slot, (void)r, (void)data, (void)why;
     return HV_E_UNSUPP;
 }
 enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct why *why)

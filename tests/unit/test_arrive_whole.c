@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* unit-sources: kernel/lib/err.c kernel/lib/text.c tests/fakes/log_quiet.c tests/fakes/page.c */
+/* unit-sources: kernel/lib/err.c kernel/lib/text.c tests/fakes/log_quiet.c tests/fakes/page.c migrate/wire.c */
 /* tests/unit/test_arrive_whole.c - a guest whose source has not written all of its disk does not come: the volume is
  * not zeroed before.  The store, the registry and the errands are faked. */
 #include <setjmp.h>
@@ -89,8 +89,10 @@ static enum disk_status fake_submit(struct disk *d, struct disk_req *r)
     last_unmap = r->unmap;
     return d ? DISK_OK : DISK_ERROR;
 }
-static const struct disk_ops fake_ops = { .submit = fake_submit };
-static struct disk fake = { .ops = &fake_ops, .info = { .bytes = BYTES, .block = 512 } };
+static bool fake_poll(struct disk *d) { return !d; }
+static void fake_close(struct disk *d) { (void)d; }
+static const struct disk_ops fake_ops = { .submit = fake_submit, .poll = fake_poll, .close = fake_close };
+static struct disk fake = { .ops = &fake_ops, .known = true, .info = { .bytes = BYTES, .block = 512 } };
 enum hv_err lv_disk_open_own(const char *vg, const char *name, struct disk **out, struct why *why)
 {
     *out = vg && name && why ? &fake : NULL;
@@ -117,7 +119,7 @@ void move_record_id(const struct mig_id *id, char out[33]) { snprintf(out, 33, "
 
 static struct vm vm;
 static struct vm_offer offer;
-static struct arrive_disks *arrival(void)
+static struct arrive_disks *arrival_of(const struct vm_offer *o)
 {
     static const struct mig_id id = { { 7 } };
     struct arrive_disks *a;
@@ -125,11 +127,7 @@ static struct arrive_disks *arrival(void)
     char why[200];
     watch = (struct store_watch){ .ctx = NULL };
     n_keep = n_delete = 0;
-    snprintf(offer.config.name, sizeof(offer.config.name), "web");
-    offer.config.n_disks = 1;
-    offer.config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "godwit", "db" } };
-    offer.disk[0] = fake.info;
-    assert_int_equal(arrive_disks_begin(&offer, &id, "a", &a, WHY(why)), HV_OK);
+    assert_int_equal(arrive_disks_begin(o, &id, "a", &a, WHY(why)), HV_OK);
     assert_int_equal(arrive_disks_make(a, disk, WHY(why)), HV_E_AGAIN);
     watch.done(watch.ctx, HV_OK, "");
     assert_int_equal(arrive_disks_make(a, disk, WHY(why)), HV_OK);
@@ -137,11 +135,21 @@ static struct arrive_disks *arrival(void)
     return a;
 }
 
+static struct arrive_disks *arrival(void)
+{
+    snprintf(offer.config.name, sizeof(offer.config.name), "web");
+    offer.config.n_disks = 1;
+    offer.config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "godwit", "db" } };
+    offer.disk[0] = fake.info;
+    return arrival_of(&offer);
+}
+
 static void put(struct arrive_disks *a, enum mig_disk_op op, uint64_t offset, uint64_t len)
 {
     static const uint8_t data[MIG_DISK_DATA_MAX];
+    char why[200];
     const struct mig_disk_req r = { .op = op, .offset = offset, .len = (uint32_t)len };
-    assert_int_equal(arrive_disk_write(a, &vm, 0, &r, data), HV_OK);
+    assert_int_equal(arrive_disk_write(a, &vm, 0, &r, data, WHY(why)), HV_OK);
 }
 
 static void lacks(const struct arrive_disks *a, const char *text)
@@ -177,6 +185,49 @@ static void test_whole(void **s)
     lacks(NULL, NULL);
 }
 
+/* What is saved of a guest begins with its offer: one that does not fit this host is refused when that comes. */
+static struct config conf = { .host.name = "b" };
+const struct config *host_config = &conf;
+static bool fits;
+enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, struct why *why)
+{
+    assert_true(o != &offer && why);
+    return len == 3 && !memcmp(buf, "gwv", 3) ? HV_OK : HV_E_PROTO;
+}
+unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
+{
+    assert_true(o && free_bytes == UINT64_MAX);
+    if (!fits)
+        add(ctx, "the guest may use AVX, which this host lacks"), add(ctx, "and more");
+    return fits ? 0 : 2;
+}
+
+static void test_saved_does_not_fit(void **s)
+{
+    static uint8_t data[MIG_DISK_DATA_MAX];
+    const struct mig_disk_req r = { .op = MIG_DISK_WRITE, .len = sizeof(data) };
+    struct mig_fifo f = { .buf = data, .cap = sizeof(data) };
+    char why[400];
+    (void)s;
+    offer = (struct vm_offer){ .stopped = true, .saved = { .bytes = BYTES, .place = { "godwit", "db" } } };
+    mig_preamble_put(&f);
+    mig_offer_put(&f, &(struct mig_p_offer){
+                          .n_pages = 1, .name = "web", .offer = (const uint8_t *)"gwv", .offer_len = 3 });
+    for (unsigned i = 0; i < 4; i++) {
+        struct arrive_disks *a = arrival_of(&offer);
+        assert_int_equal(arrive_disks_memory(a), LV_DISK_MEMORY);
+        fits = i == 1;
+        data[0] ^= i == 2; /* what is no offer is for the restore to refuse */
+        data[f.tail - 1] ^= i == 3;
+        assert_int_equal(arrive_disk_write(a, &vm, 0, &r, data, WHY(why)), i ? HV_OK : HV_E_REFUSED);
+        assert_string_equal(why, i ? ""
+                                   : "what is saved of it could not be restored on host b: the guest may use AVX, "
+                                     "which this host lacks");
+        data[0] ^= i == 2;
+        arrive_disks_drop(a);
+    }
+}
+
 static void test_dropped(void **s)
 {
     (void)s;
@@ -195,6 +246,7 @@ static void test_dropped(void **s)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_whole), cmocka_unit_test(test_dropped) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_whole), cmocka_unit_test(test_dropped),
+                                        cmocka_unit_test(test_saved_does_not_fit) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -294,7 +294,7 @@ static void test_power(void **state)
         }
         if (!off)
             break;
-        assert_true(n < 5000);
+        assert_true(n < 20000);
     }
     assert_true(power_writes() > IMAGE / 512);
 }

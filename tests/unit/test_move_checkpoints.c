@@ -6,7 +6,8 @@
  *   kernel/store/saved_find.c kernel/store/saved.c kernel/store/checkpoint.c
  *   kernel/store/checkpoint_move.c kernel/store/checkpoint_revert.c kernel/config/config.c kernel/config/config_keys.c
  *   kernel/peers/leave_disks.c kernel/peers/arrive_disks.c kernel/peers/peer_disk.c
- *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c
+ *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c
+ *   tests/fakes/page.c migrate/wire.c
  *   tests/fakes/power_cut.c tests/fakes/registry.c tests/fakes/service.c */
 /* unit-deps: bearssl */
 /* tests/unit/test_move_checkpoints.c - checkpoints that move along with a stopped guest, as test_move_volumes.c does
@@ -48,6 +49,15 @@ const char *vm_disk_owner(const char *vg, const char *lv, const char *but)
 }
 bool vm_disk_hold(struct vm *vm, unsigned i) { return vm == NULL && i; }
 uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk) { return vm && i && disk; }
+/* What is saved here is no guest: its offer is not looked at. */
+enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, struct why *out)
+{
+    return buf && len && o && out ? HV_E_PROTO : HV_E_INVAL;
+}
+unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
+{
+    return o && free_bytes && add && ctx;
+}
 void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving)
 {
     (void)vm, (void)i, (void)moving;
@@ -175,7 +185,7 @@ static void carry(void)
         uint8_t *data = slots[i].data ? NULL : malloc(MIG_DISK_DATA_MAX);
         if (data && leave_disks_next(leave, &slots[i].r, data)) {
             slots[i].data = data;
-            assert_int_equal(arrive_disk_write(arrive, &arrived, i, &slots[i].r, data), HV_OK);
+            assert_int_equal(arrive_disk_write(arrive, &arrived, i, &slots[i].r, data, WHY(why)), HV_OK);
         } else {
             free(data);
         }

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 #include "kernel/peers/move_volume.c"
 #include "tests/fakes/page.h"
+#include "tests/fakes/registry.h"
 
 static struct lvm_lv lv = { .name = "db", .uuid = "u1" };
 static struct lvm_group group = { .vg = { .name = "godwit", .n_lvs = 1 } };

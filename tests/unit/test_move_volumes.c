@@ -6,7 +6,8 @@
  *   kernel/store/saved_find.c kernel/store/saved.c kernel/store/checkpoint.c kernel/store/checkpoint_move.c
  *   kernel/store/checkpoint_revert.c kernel/config/config.c kernel/config/config_keys.c
  *   kernel/peers/leave_disks.c kernel/peers/peer_disk.c
- *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c tests/fakes/page.c
+ *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c
+ *   tests/fakes/page.c migrate/wire.c
  *   tests/fakes/power_cut.c tests/fakes/registry.c tests/fakes/service.c */
 /* unit-deps: bearssl */
 /* tests/unit/test_move_volumes.c - volumes that move along with a stopped guest, from the disk of one end to that of
@@ -47,6 +48,15 @@ const char *vm_disk_owner(const char *vg, const char *lv, const char *but)
 }
 bool vm_disk_hold(struct vm *vm, unsigned i) { return vm == NULL && i; }
 uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk) { return vm && i && disk; }
+/* What is saved here is no guest: its offer is not looked at. */
+enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, struct why *out)
+{
+    return buf && len && o && out ? HV_E_PROTO : HV_E_INVAL;
+}
+unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn *add, void *ctx)
+{
+    return o && free_bytes && add && ctx;
+}
 void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving)
 {
     (void)vm, (void)i, (void)moving;
@@ -189,6 +199,7 @@ static void admit(void)
     assert_int_equal(e, HV_OK);
     assert_null(disks[0]); /* a stopped guest has no disks open */
     assert_int_equal(arrive_disks_count(arrive), offer.saved.bytes ? 3 : 2);
+    assert_int_equal(arrive_disks_memory(arrive), arrive_disks_count(arrive) * LV_DISK_MEMORY);
     assert_int_equal(record, MAKING);
     arrived = (struct vm){ .config = offer.config };
     arrive_disks_name(arrive, &arrived.config);
@@ -204,7 +215,7 @@ static void carry(void)
         if (data && leave_disks_next(leave, &slots[i].r, data)) {
             slots[i].data = data;
             carried[slots[i].r.disk] += slots[i].r.op == MIG_DISK_FLUSH ? 0 : slots[i].r.len;
-            assert_int_equal(arrive_disk_write(arrive, &arrived, i, &slots[i].r, data), HV_OK);
+            assert_int_equal(arrive_disk_write(arrive, &arrived, i, &slots[i].r, data, WHY(why)), HV_OK);
         } else {
             free(data);
         }
@@ -818,12 +829,12 @@ static void test_disk_fails(void **state)
     static uint8_t data[4096];
     admit();
     power_disks[0].fails = true;
-    assert_int_equal(arrive_disk_write(arrive, &arrived, 3, &r, data), HV_OK);
+    assert_int_equal(arrive_disk_write(arrive, &arrived, 3, &r, data, WHY(why)), HV_OK);
     for (unsigned i = 0; i < 100 && arrive_disk_written(arrive, 3, WHY(why)) == HV_E_AGAIN; i++)
         turn();
     assert_string_equal(why, "the disk of the store has failed: look at the log there");
     r.offset = EXTENT;
-    assert_int_equal(arrive_disk_write(arrive, &arrived, 3, &r, data), HV_E_PROTO);
+    assert_int_equal(arrive_disk_write(arrive, &arrived, 3, &r, data, WHY(why)), HV_E_PROTO);
     assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
     for (unsigned i = 0; i < 100 && !leave_disks_trouble(leave); i++, turn())
         assert_false(leave_disks_ready(leave, &p));
