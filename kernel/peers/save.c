@@ -25,6 +25,7 @@
 #include "kernel/store/saved.h"
 #include "kernel/vm/boot_files.h"
 #include "kernel/vm/guest_console.h"
+#include "kernel/vm/guest_net.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "kernel/vm/vm_memory.h"
@@ -63,7 +64,13 @@ static struct save *save_of(const char *guest)
 
 /* ---- the guest, for the engine: as in a move, without records about peers ---- */
 
-static bool save_quiesce(void *ctx) { return vm_disk_quiesce(((struct outgoing *)ctx)->vm); }
+static bool save_quiesce(void *ctx)
+{
+    struct vm *vm = ((struct outgoing *)ctx)->vm;
+    if (!vm->operator_paused)
+        guest_net_reserve(vm, true);
+    return vm_disk_quiesce(vm);
+}
 
 /* Its disks stay where they are. */
 static unsigned save_n_disks(void *ctx)

@@ -10,7 +10,7 @@
 #define PIPE_CAP     (256 * 1024)
 #define RETRY_US     1000000 /* as kernel/peers/migration_out.c */
 #define LAST_WORD_US 10000000
-#define END_US       (400 * 1000000ul) /* a world that is not at rest so long after the last fault never is */
+#define END_US       (MIG_ADMIT_US + 200 * 1000000ul) /* not at rest so long after the last fault: never is */
 
 struct cover world_cover[64];
 unsigned world_n_cover;
