@@ -16,6 +16,7 @@
 #include "kernel/host/page.h"
 #include "kernel/host/pci.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/host/watchdog.h"
 #include "kernel/host/x86/paging.h"
 #include "kernel/lib/log.h"
 #include "kernel/lib/version.h"
@@ -125,6 +126,7 @@ void kernel_entry(struct boot_info *bi)
     log_info("host", "Godwit %s, image at 0x%lx, %u CPUs by %s", GODWIT_VERSION, bi->image_base, bi->n_cpus,
              bi->cpu_source);
     acpi_init(bi);
+    watchdog_stop();
     pci_init();
     config_load(bi);
     cpu_ops_choose(vendors, ARRAY_SIZE(vendors));

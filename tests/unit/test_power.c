@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
- * tests/unit/test_power.c - power-off and reset by ACPI tables: which registers are written, and which never. */
+ * tests/unit/test_power.c - power-off, reset and the watchdog's stop by ACPI tables: which registers are written,
+ * and which never. */
 /* unit-sources: kernel/host/acpi.c tests/fakes/log.c */
 #include <cmocka.h>
 #include <setjmp.h>
@@ -26,8 +27,11 @@ static void note(const char *what, uint64_t at, uint64_t v)
     size_t n = strlen(written);
     snprintf(written + n, sizeof(written) - n, "%s%s %lx=%lx", n ? ", " : "", what, at, v);
 }
+static uint16_t tco; /* port 468h: 0x800 stops the watchdog */
+static bool tco_stuck;
 static inline uint8_t inb(uint16_t port) { return port == 0xe9 ? debug_port : 0; }
-static inline uint16_t inw(uint16_t port) { return port ? pm1 : 0; }
+static inline uint16_t inw(uint16_t port) { return port == 0x468 ? tco : pm1; }
+static inline uint32_t inl(uint16_t port) { return port; }
 static inline void outb(uint16_t port, uint8_t v)
 {
     if (port == 0xcf9)
@@ -37,8 +41,16 @@ static inline void outb(uint16_t port, uint8_t v)
     if (port != 0x8900)
         note("b", port, v);
 }
-static inline void outw(uint16_t port, uint16_t v) { note("w", port, v); }
+static inline void outw(uint16_t port, uint16_t v)
+{
+    if (port == 0x468 && !tco_stuck)
+        tco = v;
+    note("w", port, v);
+}
 static inline void outl(uint16_t port, uint32_t v) { note("l", port, v); }
+static inline uint8_t mmio_read8(const volatile void *p) { return *(const volatile uint8_t *)p; }
+static inline uint32_t mmio_read32(const volatile void *p) { return *(const volatile uint32_t *)p; }
+static inline void mmio_write32(volatile void *p, uint32_t v) { *(volatile uint32_t *)p = v; }
 static inline uint16_t mmio_read16(const volatile void *p) { return *(const volatile uint16_t *)p; }
 static inline void mmio_write8(volatile void *p, uint8_t v) { *(volatile uint8_t *)p = v; }
 static inline void mmio_write16(volatile void *p, uint16_t v) { *(volatile uint16_t *)p = v; }
@@ -48,6 +60,7 @@ struct cpuid {
 };
 static inline struct cpuid cpuid(uint32_t leaf) { return (struct cpuid){ .ecx = leaf == 1 ? hypervisor : 0 }; }
 #include "kernel/host/x86/power.c"
+#include "kernel/host/x86/watchdog.c"
 
 void panic_enter(void) {}
 void panic_halt(void) { longjmp(stopped, 1); }
@@ -59,7 +72,7 @@ void apic_mask_ioapics(void) {}
 
 /* ---- its tables ---- */
 
-static uint8_t rsdp[36], xsdt[36 + 8], fadt[268], dsdt[64];
+static uint8_t rsdp[36], xsdt[36 + 16], fadt[268], dsdt[64], wdat[68 + 3 * 24];
 static bool begun;
 
 static void put(uint8_t *at, uint64_t v, unsigned n) { memcpy(at, &v, n); }
@@ -90,6 +103,9 @@ static int begin(void **state)
     put(fadt + 112, BIT32(10), 4);
     gas_put(116, 1, 0xcf8), fadt[128] = 0x0e;
     put(xsdt + 36, (uintptr_t)fadt, 8);
+    put(xsdt + 44, (uintptr_t)wdat, 8);
+    memset(wdat, 0, sizeof(wdat));
+    table_end(wdat, "WDAT", sizeof(wdat));
     memcpy(rsdp, "RSD PTR ", 8);
     rsdp[15] = 2;
     put(rsdp + 24, (uintptr_t)xsdt, 8);
@@ -197,6 +213,46 @@ static void test_reset_register(void **state)
     assert_string_equal(after(power_reset), "");
 }
 
+static void wdat_entry(unsigned i, uint8_t action, uint8_t insn, uint8_t space, uint64_t addr, uint32_t value)
+{
+    uint8_t *e = wdat + 68 + 24 * i;
+    e[0] = action, e[1] = insn, e[4] = space, e[5] = 1, e[6] = 11, e[7] = 2; /* bit 11 of a register of 16 bits */
+    put(e + 8, addr, 8);
+    put(e + 16, value, 4);
+    put(e + 20, 1, 4);
+    put(wdat + 64, i + 1, 4);
+}
+/* The chipset's, by its port: bit 11 of 468h is TCO_TMR_HLT. */
+static const char *after_stop(uint8_t flags, uint16_t reads_as)
+{
+    wdat[60] = flags;
+    table_end(wdat, "WDAT", sizeof(wdat));
+    tco = reads_as, written[0] = 0;
+    watchdog_stop();
+    return written;
+}
+
+static void test_watchdog_is_stopped(void **state)
+{
+    (void)state;
+    assert_string_equal(after_stop(1, 0x1234), ""); /* the table says nothing */
+    wdat_entry(0, 8, 0, 1, 0x468, 0);               /* it runs if the bit is 0 */
+    wdat_entry(1, 1, 2, 1, 0x460, 1);               /* feeding it: not used */
+    wdat_entry(2, 11, 0x82, 1, 0x468, 1);
+    assert_string_equal(after_stop(1, 0x1234), "w 468=1a34"); /* the other bits stay */
+    assert_string_equal(after_stop(1, 0x0800), "");           /* it does not run */
+    assert_string_equal(after_stop(0, 0x1234), "");           /* it is not there */
+    tco_stuck = true;
+    assert_string_equal(after_stop(1, 0x1234), "w 468=1a34");
+    tco_stuck = false;
+    wdat_entry(0, 8, 0, 0, (uintptr_t)memory_reg, 0); /* in memory */
+    wdat_entry(2, 11, 2, 0, (uintptr_t)memory_reg, 1);
+    assert_string_equal(after_stop(1, 0), "");
+    assert_int_equal(*(uint16_t *)memory_reg, 0x800);
+    put(wdat + 64, 1000000, 4); /* more entries than the table has */
+    assert_string_equal(after_stop(1, 0), "");
+}
+
 #define T(f) cmocka_unit_test_setup(f, begin)
 int main(void)
 {
@@ -206,6 +262,7 @@ int main(void)
                                         T(test_reduced_hardware),
                                         T(test_a_word_is_an_integer_as_well),
                                         T(test_no_pokes_at_emulators_ports),
-                                        T(test_reset_register) };
+                                        T(test_reset_register),
+                                        T(test_watchdog_is_stopped) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

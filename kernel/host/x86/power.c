@@ -3,8 +3,7 @@
  *
  * The machine's own tables say how: S5 and the registers of the FADT.  Methods (_PTS) are not executed, for want of an
  * AML interpreter.  Then the firmware is asked.  The ports of emulators are written only if there are no tables, and it
- * is an emulator.  Watchdogs: the firmware's is off since the boot (boot/efi_main.c); those of a chipset or a BMC are
- * left as they are, for who has armed one wants the machine reset.
+ * is an emulator.
  *
  * The other CPUs are stopped first.  ResetSystem is the only firmware call after ExitBootServices.  Its code and data
  * are mapped executable and writable, and its devices mapped, just before the call: no other code runs any more. */
