@@ -37,6 +37,7 @@ FILES = ["kernel/peers/ask.c", "kernel/vm/boot_files.c", "kernel/vm/boot_travel.
          "kernel/store/registry.c", "kernel/store/registry_format.c", "kernel/store/store_create.c",
          "kernel/store/volume.c", "kernel/store/snapshot.c", "kernel/store/snapshot_disk.c",
          "kernel/store/snapshot_make.c", "kernel/store/snapshot_origin.c", "kernel/store/snapshot_revert.c",
+         "kernel/store/snapshot_view.c",
          "kernel/vm/vm_attach.c", "kernel/vm/vm_disk.c", "kernel/vm/vm_mac.c", "kernel/vm/vm_manage.c",
          "kernel/vm/vm_offer.c", "kernel/vm/offer_disks.c", "kernel/vm/offer_check.c", "kernel/vm/vm_state.c",
          "kernel/manage/settings.c", "migrate/ask.c", "migrate/rx.c",

@@ -119,7 +119,7 @@ enum hv_err operate_checkpoint_delete(const char *name, const char *cp, const ch
     if (!*job)
         return REFUSE(HV_E_BUSY, JOBS_FULL);
     return job_settle(job,
-                      checkpoint_delete(name, cp, &(struct store_watch){ save_on_progress, save_on_done, *job }, why));
+                      checkpoint_drop(name, cp, &(struct store_watch){ save_on_progress, save_on_done, *job }, why));
 }
 
 enum hv_err operate_save_cancel(const char *name, const char *by, struct why *why)

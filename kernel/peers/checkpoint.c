@@ -124,6 +124,12 @@ enum hv_err checkpoint_go_back(const struct vm *vm, const char *name, bool sure,
     return e ? e : restore_checkpoint(&c, force, watch, why);
 }
 
+enum hv_err checkpoint_drop(const char *guest, const char *name, const struct store_watch *watch, struct why *why)
+{
+    return migration_is_moving(guest) ? REFUSE(HV_E_BUSY, "%s is moving, or about to be started: wait for that", guest)
+                                      : checkpoint_delete(guest, name, watch, why);
+}
+
 /* ---- create ---- */
 
 /* The first of cp1, cp2, ... that is free. */

@@ -23,6 +23,10 @@ HV_MUST_CHECK enum hv_err checkpoint_may_revert(const struct vm *vm, const char 
  *  as of checkpoint_may_revert() and restore_checkpoint(). */
 HV_MUST_CHECK enum hv_err checkpoint_go_back(const struct vm *vm, const char *name, bool sure, bool force,
                                              const struct store_watch *watch, struct why *why);
+/** Delete it, as checkpoint_delete() in kernel/store.  HV_E_BUSY also: its guest is moving, so the other host may have
+ *  it already. */
+HV_MUST_CHECK enum hv_err checkpoint_drop(const char *guest, const char *name, const struct store_watch *watch,
+                                          struct why *why);
 /** Part of the service loop.  True: there was progress. */
 bool checkpoint_create_step(void);
 

@@ -45,7 +45,7 @@ static enum hv_err disks_kind(const struct vm *vm, bool along, const char *place
         if (i >= vm->config.n_disks || vm->config.disk[i].kind != DISK_ON_LV)
             return REFUSE(HV_E_NOENT, "%s has no disk vd%c that is a volume, so it cannot become %s/%s",
                           vm->config.name, 'a' + i, lv.vg, lv.lv);
-    enum hv_err e = checkpoint_may_move(&vm->config, vm_is_built(vm), WHY(text));
+    enum hv_err e = checkpoint_may_move(&vm->config, WHY(text));
     if (e)
         return REFUSE(e, "%s cannot move: %s", vm->config.name, text);
     const char *stays = vm_disk_stays(vm, along, text, sizeof(text));

@@ -13,7 +13,7 @@
  * copied of it.
  *
  * The volumes of its checkpoints (checkpoint.h) go first, one after the other, likewise.  Each is closed once it is
- * copied: nobody changes it, and a snapshot is not to be open beside its origin.
+ * copied, as nobody changes it.  A snapshot is read while the guest writes to its origin (snapshot_view.h).
  *
  * The volumes are deleted only after RUNNING, and never by a host that does not know it.  The registry lists them from
  * the doubt on (move_volume.h), so that they go after a power cut, too. */
@@ -31,6 +31,7 @@
 #include "kernel/store/mirror.h"
 #include "kernel/store/saved.h"
 #include "kernel/store/snapshot_disk.h"
+#include "kernel/store/snapshot_view.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 
@@ -165,13 +166,18 @@ static void leave_disk_failed(struct leave_disks *d, const struct leave_disk *k,
 /* Is it a volume that no guest has open? */
 static bool leave_disk_is_own(const struct leave_disks *d, const struct leave_disk *k) { return d->cold || k->part; }
 
-/* Open a part, by the name that it has now. */
-static enum hv_err leave_part_open(struct leave_disk *k, struct why *why)
+/* Open a part, by the name that it has now.  A snapshot is read beside the guest, if that writes to its origin. */
+static enum hv_err leave_part_open(const struct leave_disks *d, struct leave_disk *k, struct why *why)
 {
     struct lvm_group *g = lvm_group_find(k->group);
     const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, k->uuid) : NULL;
-    enum hv_err e = lv ? lv_disk_open_own(k->group, lv->name, &k->from, why)
-                       : REFUSE(HV_E_NOENT, "its checkpoint %s was deleted meanwhile", k->checkpoint);
+    enum hv_err e;
+    if (!lv)
+        e = REFUSE(HV_E_NOENT, "its checkpoint %s was deleted meanwhile", k->checkpoint);
+    else if (!d->cold && lvm_snap_of(&g->vg, lv))
+        e = snapshot_view_open(g, lv, &k->from, why);
+    else
+        e = lv_disk_open_own(k->group, lv->name, &k->from, why);
     if (!e) {
         k->from->info.bytes = k->bytes;
         k->from->info.read_only = false; /* what is made of it is not so yet */
@@ -188,7 +194,7 @@ static struct disk *leave_disk_from(struct leave_disks *d, struct leave_disk *k)
         return vm_disk_hold(d->vm, k->index) ? d->vm->disks.d[k->index].disk : NULL;
     }
     if (!k->from &&
-        (k->part ? leave_part_open(k, WHY(d->trouble))
+        (k->part ? leave_part_open(d, k, WHY(d->trouble))
                  : (d->saved ? lv_disk_open_kept : lv_disk_open)(k->group, k->name, &k->from, WHY(d->trouble))))
         return NULL;
     (void)k->from->ops->poll(k->from);
@@ -380,13 +386,15 @@ void leave_disks_undo(struct leave_disks *d, const char *reason)
     (void)leave_disks_step(); /* what has no mirror yet is free at once: the job may try another peer */
 }
 
-void leave_disks_text(const struct leave_disks *d, char *text)
+bool leave_disks_text(const struct leave_disks *d, bool keep, char *text)
 {
-    size_t n = (size_t)snprintf(text, MOVE_LEAVING_MAX, "%s\n", d->guest);
+    size_t n = (size_t)snprintf(text, MOVE_LEAVING_MAX, "%s\n", d->guest), before = n;
     for (unsigned i = 0; i < d->n; i++)
-        if (d->d[i].uuid[0])
-            n += (size_t)snprintf(text + n, MOVE_LEAVING_MAX - n, "%s %s\n", d->d[i].group, d->d[i].uuid);
+        if (d->d[i].uuid[0] && (d->d[i].part || !keep))
+            n += (size_t)snprintf(text + n, MOVE_LEAVING_MAX - n, "%s%s %s\n", keep ? MOVE_LEAVING_KEEP : "",
+                                  d->d[i].group, d->d[i].uuid);
     ASSERT(n < MOVE_LEAVING_MAX);
+    return n > before;
 }
 
 /* Another guest's definition names it. */
@@ -400,13 +408,17 @@ static bool others(const struct leave_disks *d, const struct leave_disk *k)
     return owner;
 }
 
-void leave_disks_left(struct leave_disks *d, bool keep)
+void leave_disks_left(struct leave_disks *d, bool keep, bool listed)
 {
     for (unsigned i = 0; i < d->n; i++) {
         if (leave_disk_is_own(d, &d->d[i]))
             leave_disk_close(&d->d[i]);
         ASSERT(!d->d[i].m);
-        if (!keep && d->d[i].uuid[0] && !others(d, &d->d[i]))
+        if (listed || !d->d[i].uuid[0])
+            continue;
+        if (keep && d->d[i].part)
+            move_volume_release(d->d[i].group, d->d[i].uuid);
+        else if (!keep && !others(d, &d->d[i]))
             move_volume_delete(d->d[i].group, d->d[i].uuid);
     }
     leave_disks_free(d);

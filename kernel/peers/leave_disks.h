@@ -32,10 +32,12 @@ const char *leave_disks_trouble(struct leave_disks *d);
 
 /** The guest stays: give it its disks back.  d is not the caller's any more. */
 void leave_disks_undo(struct leave_disks *d, const char *reason);
-/** For move_volume_leaving(): text, MOVE_LEAVING_MAX bytes. */
-void leave_disks_text(const struct leave_disks *d, char *text);
-/** The guest has left, and with it what it had open: delete its volumes here, or keep them.  Likewise. */
-void leave_disks_left(struct leave_disks *d, bool keep);
+/** For move_volume_leaving(): text, MOVE_LEAVING_MAX bytes.  keep: of the volumes of checkpoints alone.  False: there
+ *  are none. */
+bool leave_disks_text(const struct leave_disks *d, bool keep, char *text);
+/** The guest has left, and with it what it had open: delete its volumes here, or keep them; what was a checkpoint is
+ *  none any more then.  listed: move_volume_gone() has begun with that.  Likewise. */
+void leave_disks_left(struct leave_disks *d, bool keep, bool listed);
 /** Part of the service loop. */
 bool leave_disks_step(void);
 

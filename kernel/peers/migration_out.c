@@ -85,17 +85,21 @@ static enum hv_err src_log_start(void *ctx)
 static void src_log_harvest(void *ctx, uint64_t *bitmap) { (void)dirty_harvest(outgoing_vm(ctx), bitmap); }
 static void src_log_stop(void *ctx) { dirty_stop(outgoing_vm(ctx)); }
 
+/* For the registry: what becomes of its volumes here once it has left.  False: as for doubt_record(). */
+static bool leaving_record(struct outgoing *o)
+{
+    static char text[MOVE_LEAVING_MAX]; /* large; service pCPU only */
+    return !leave_disks_text(o->disks, o->job.options.keep, text) ||
+           move_volume_leaving(mig_tx_id(o->m), text, WHY(o->doubt_trouble)) == HV_OK;
+}
+
 /* False: it cannot be recorded, and doubt_trouble says why. */
 static bool doubt_record(struct outgoing *o)
 {
-    static char text[MOVE_LEAVING_MAX]; /* large; service pCPU only */
     if (move_record_doubt(o->job.guest, mig_tx_id(o->m), o->peer->name, o->peer_records, &o->doubt,
                           WHY(o->doubt_trouble)))
         return false;
-    if (!o->disks || o->job.options.keep)
-        return true;
-    leave_disks_text(o->disks, text);
-    return move_volume_leaving(mig_tx_id(o->m), text, WHY(o->doubt_trouble)) == HV_OK;
+    return !o->disks || leaving_record(o);
 }
 
 /* What needs time is done before the guest is stopped: memory for its frames, and the record of the doubt, which comes
@@ -208,11 +212,13 @@ static void src_release(void *ctx)
     struct outgoing *o = ctx;
     bool changed = o->vm->redefined;
     vm_left(o->vm);
-    bool keep = o->job.options.keep || move_volume_gone(mig_tx_id(o->m));
     if (o->job.options.keep)
         move_volume_stays(mig_tx_id(o->m));
+    if (o->job.options.keep && o->disks) /* a person may have decided that since */
+        (void)leaving_record(o);
+    bool listed = move_volume_gone(mig_tx_id(o->m));
     if (o->disks)
-        leave_disks_left(o->disks, keep);
+        leave_disks_left(o->disks, o->job.options.keep, listed);
     o->disks = NULL;
     if (o->peer_records)
         definition_drop(o->job.guest, changed);

@@ -26,35 +26,47 @@
 struct errand {
     struct errand *next;
     char group[LVM_NAME_LEN], uuid[LVM_UUID_LEN], name[LVM_NAME_LEN];
-    bool keep, begun, over;
+    enum { ERRAND_DELETE, ERRAND_KEEP, ERRAND_RELEASE } what;
+    bool begun, over;
     uint64_t begun_us, retry_us; /* retry_us 0: not tried yet */
     uint64_t mark;               /* of the registry at the first try */
 };
 static struct errand *errands; /* owned */
 static uint64_t epoch, merges; /* of the registry by which tagged volumes were judged */
 
-static void errand_add(const char *group, const char *uuid, bool keep)
+static void errand_add(const char *group, const char *uuid, int what)
 {
     struct errand *e = mem_alloc(sizeof(*e));
     if (!e) {
-        log_error("mig", "no memory to %s a volume of the group %s", keep ? "keep" : "delete", group);
+        log_error("mig", "no memory to %s a volume of the group %s", what == ERRAND_DELETE ? "delete" : "keep", group);
         return;
     }
-    *e = (struct errand){ .next = errands, .keep = keep, .begun_us = clock_us() };
+    *e = (struct errand){ .next = errands, .what = what, .begun_us = clock_us() };
     snprintf(e->group, sizeof(e->group), "%s", group);
     snprintf(e->uuid, sizeof(e->uuid), "%s", uuid);
     errands = e;
 }
 
-void move_volume_delete(const char *group, const char *uuid)
+/* It is no saved guest and no part of a checkpoint any more. */
+static void volume_left(const char *group, const char *uuid)
 {
     struct lvm_group *g = lvm_group_find(group);
     const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, uuid) : NULL;
     if (lv && (lvm_lv_tag(lv, SAVED_TAG) || lvm_lv_tag(lv, CHECKPOINT_TAG)))
         lvm_use_get(g, uuid)->left = true;
-    errand_add(group, uuid, false);
 }
-void move_volume_keep(const char *group, const char *uuid) { errand_add(group, uuid, true); }
+
+void move_volume_delete(const char *group, const char *uuid)
+{
+    volume_left(group, uuid);
+    errand_add(group, uuid, ERRAND_DELETE);
+}
+void move_volume_keep(const char *group, const char *uuid) { errand_add(group, uuid, ERRAND_KEEP); }
+void move_volume_release(const char *group, const char *uuid)
+{
+    volume_left(group, uuid);
+    errand_add(group, uuid, ERRAND_RELEASE);
+}
 
 static void errand_done(void *ctx, enum hv_err err, const char *text)
 {
@@ -62,14 +74,14 @@ static void errand_done(void *ctx, enum hv_err err, const char *text)
     e->begun = false;
     e->retry_us = clock_us() + RETRY_US;
     e->over = !err || clock_us() > e->begun_us + GIVE_UP_US;
-    if (!err && !e->keep && lvm_group_find(e->group))
+    if (!err && e->what != ERRAND_KEEP && lvm_group_find(e->group))
         lvm_use_get(lvm_group_find(e->group), e->uuid)->left = false;
     if (err && e->over)
-        log_error("mig", "%s/%s is not %s: %s", e->group, e->name, e->keep ? "released from its move" : "deleted",
-                  text);
-    else if (!err && e->keep)
+        log_error("mig", "%s/%s is not %s: %s", e->group, e->name,
+                  e->what == ERRAND_DELETE ? "deleted" : "released from its move", text);
+    else if (!err && e->what == ERRAND_KEEP)
         lvm_use_get(lvm_group_find(e->group), e->uuid)->filled = false; /* the tag is gone */
-    else if (!err)
+    else if (!err && e->what == ERRAND_DELETE)
         log_info("mig", "%s/%s is deleted: its guest does not run here", e->group, e->name);
 }
 
@@ -88,22 +100,35 @@ static void part_freed(void *ctx, enum hv_err err, const char *text)
 static void errand_progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
 
 /* Remove the tag: of a volume that is to stay, or of a part of a checkpoint that has left, which is none from then on.
- * A part that has arrived never changes. */
+ * A part that has arrived never changes.  Memory of a checkpoint that is kept stays closed to all. */
 static enum hv_err tag_remove(struct lvm_group *g, struct errand *e, struct why *why)
 {
     struct lvm_change *c;
+    char was[CHECKPOINT_TAG_LEN];
     enum hv_err err = lvm_change_begin(g, &c, why);
     if (err)
         return err;
     struct lvm_lv *lv = lvm_change_find(c, e->name);
-    err = lv ? lvm_change_tag(c, lv, e->keep ? LVM_TAG_MOVE : CHECKPOINT_TAG, NULL, why) : HV_E_NOENT;
-    if (!err && e->keep && saved_tagged(lv))
+    bool kept = lv && e->what == ERRAND_RELEASE && !lvm_lv_tag(lv, CHECKPOINT_TAG_OF);
+    if (kept)
+        snprintf(was, sizeof(was), "%s", lvm_lv_tag(lv, CHECKPOINT_TAG));
+    err = lv ? lvm_change_tag(c, lv, e->what == ERRAND_KEEP ? LVM_TAG_MOVE : CHECKPOINT_TAG, NULL, why) : HV_E_NOENT;
+    if (!err && kept)
+        err = lvm_change_tag(c, lv, CHECKPOINT_TAG_KEPT, was, why);
+    if (!err && e->what == ERRAND_KEEP && saved_tagged(lv))
         lvm_change_read_only(c, lv, true);
     if (err)
         lvm_change_drop(c);
     else
-        lvm_change_commit(c, e->keep ? errand_done : part_freed, e);
+        lvm_change_commit(c, e->what == ERRAND_DELETE ? part_freed : errand_done, e);
     return err;
+}
+
+/* Is the tag of that errand gone, and with it what is to be done? */
+static bool tag_is_gone(const struct errand *e, const struct lvm_lv *lv)
+{
+    return (e->what == ERRAND_KEEP && !lvm_lv_tag(lv, LVM_TAG_MOVE)) ||
+           (e->what == ERRAND_RELEASE && !lvm_lv_tag(lv, CHECKPOINT_TAG));
 }
 
 static void errand_try(struct errand *e)
@@ -113,7 +138,7 @@ static void errand_try(struct errand *e)
     const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, e->uuid) : NULL;
     if (!e->retry_us)
         e->mark = registry_mark();
-    if (!lv || (e->keep && !lvm_lv_tag(lv, LVM_TAG_MOVE))) {
+    if (!lv || tag_is_gone(e, lv)) {
         e->over = true;
         if (g && !lv)
             lvm_use_get(g, e->uuid)->filled = lvm_use_get(g, e->uuid)->left = false;
@@ -125,7 +150,7 @@ static void errand_try(struct errand *e)
         return;
     }
     struct store_watch watch = { .progress = errand_progress, .done = errand_done, .ctx = e };
-    bool tagged = e->keep || lvm_lv_tag(lv, CHECKPOINT_TAG);
+    bool tagged = e->what == ERRAND_KEEP || lvm_lv_tag(lv, CHECKPOINT_TAG);
     enum hv_err err = tagged ? tag_remove(g, e, WHY(why)) : volume_delete(g, e->name, &watch, WHY(why));
     if (err)
         errand_done(e, err, why);
@@ -165,10 +190,15 @@ void move_volume_stays(const struct mig_id *id)
     leaving_put(leaving_name(name, id), NULL);
 }
 
-/* The volume of a line GROUP UUID.  NULL: it is not here; *away: its store cannot be used now, and perhaps later. */
+static bool leaving_keeps(const char *line) { return *line == MOVE_LEAVING_KEEP[0]; }
+
+/* The volume of a line GROUP UUID.  NULL: it is not here, or is to be kept, and released already; *away: its store
+ * cannot be used now, and perhaps later. */
 static const struct lvm_lv *leaving_volume(const char *line, char group[LVM_NAME_LEN], bool *away)
 {
     char uuid[LVM_UUID_LEN];
+    bool keep = leaving_keeps(line);
+    line += keep;
     *away = false;
     size_t n = strcspn(line, " "), len = strcspn(line, "\n");
     if (n >= len || n >= LVM_NAME_LEN || len - n > LVM_UUID_LEN)
@@ -177,7 +207,8 @@ static const struct lvm_lv *leaving_volume(const char *line, char group[LVM_NAME
     snprintf(uuid, sizeof(uuid), "%.*s", (int)(len - n - 1), line + n + 1);
     struct lvm_group *g = lvm_group_find(group);
     *away = !g || g->why_not[0];
-    return *away ? NULL : lvm_lv_by_uuid(&g->vg, uuid);
+    const struct lvm_lv *lv = *away ? NULL : lvm_lv_by_uuid(&g->vg, uuid);
+    return lv && keep && !lvm_lv_tag(lv, CHECKPOINT_TAG) ? NULL : lv;
 }
 
 /* The move has removed the guest's definition.  If there is one in the registry, the guest was defined here anew. */
@@ -188,8 +219,8 @@ static bool defined_again(const char *guest)
     return registry_get(entry, NULL) != NULL;
 }
 
-/* Delete the volumes of an entry.  Only those that are being deleted stay in it, or cannot be now: one that another
- * guest has, or this one again, is not what the move left behind any more. */
+/* Delete or release the volumes of an entry.  Only those with which that goes on stay in it, or that cannot be now: one
+ * that another guest has, or this one again, is not what the move left behind any more. */
 static void leaving_begin(const char *name, bool after_boot)
 {
     static char text[MOVE_LEAVING_MAX]; /* large; service pCPU only */
@@ -203,13 +234,13 @@ static void leaving_begin(const char *name, bool after_boot)
         bool away;
         next = at + len + (at[len] == '\n');
         const struct lvm_lv *lv = leaving_volume(at, group, &away);
-        const char *owner = lv ? vm_disk_owner(group, lv->name, but) : NULL;
+        const char *owner = lv && !leaving_keeps(at) ? vm_disk_owner(group, lv->name, but) : NULL;
         if (owner)
             log_warn("mig", "%s/%s stays: %s has it in its definition", group, lv->name, owner);
         if (!away && (!lv || owner))
             continue;
         if (lv)
-            move_volume_delete(group, lv->uuid);
+            (leaving_keeps(at) ? move_volume_release : move_volume_delete)(group, lv->uuid);
         memmove(text + n, at, (size_t)(next - at));
         n += (size_t)(next - at);
     }

@@ -20,13 +20,17 @@
  *  is saved in a volume to be deleted is saved no more, at once.  A saved guest in one that is kept is read-only. */
 void move_volume_delete(const char *group, const char *uuid);
 void move_volume_keep(const char *group, const char *uuid);
+/** Likewise: a part of a checkpoint is none any more, at once, and stays as a volume by itself. */
+void move_volume_release(const char *group, const char *uuid);
 
 /* The registry's entry leaving/ID has the guest's name in its first line, and in each other one GROUP and UUID of a
- * volume: to be deleted once the guest of that job has left.  It is there from the doubt on, and until they are. */
-#define MOVE_LEAVING_MAX (CONFIG_NAME_LEN + MIG_DISKS_MAX * (LVM_NAME_LEN + LVM_UUID_LEN + 2u))
+ * volume: to be deleted once the guest of that job has left, or to be released if `=` is before it.  It is there from
+ * the doubt on, and until that is done. */
+#define MOVE_LEAVING_KEEP "=" /* in no name of a group */
+#define MOVE_LEAVING_MAX  (CONFIG_NAME_LEN + MIG_DISKS_MAX * (LVM_NAME_LEN + LVM_UUID_LEN + 2u))
 /** In the turn of move_record_doubt(), and after it.  Errors as of registry_put(): the guest must not go. */
 HV_MUST_CHECK enum hv_err move_volume_leaving(const struct mig_id *id, const char *text, struct why *why);
-/** The guest stays, or its volumes do.  It has left: delete them; false: there is no such entry. */
+/** The guest stays, or its volumes do.  It has left: do so; false: there is no such entry. */
 void move_volume_stays(const struct mig_id *id);
 bool move_volume_gone(const struct mig_id *id);
 

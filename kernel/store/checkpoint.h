@@ -8,6 +8,8 @@
  *                                  that was stopped there is no memory
  *   godwit.time=SECONDS            on each part: since 1970, by the host's clock
  *   godwit.of=VOLUME               on a snapshot or copy: the name of the volume whose contents it has
+ *   godwit.kept=GUEST:NAME         on memory: it was that checkpoint's, until its guest left and its volumes were kept
+ *                                  here (--keep).  The other parts have no tag then, and are volumes by themselves
  *   godwit.reverting=GUEST:NAME    on the origins: they are becoming what the snapshots are.  No guest may have them,
  *                                  and after a power cut that goes on
  *
@@ -29,6 +31,7 @@
 #define CHECKPOINT_TAG        "godwit.checkpoint"
 #define CHECKPOINT_TAG_REVERT "godwit.reverting"
 #define CHECKPOINT_TAG_OF     "godwit.of"
+#define CHECKPOINT_TAG_KEPT   "godwit.kept"
 #define CHECKPOINT_TAG_LEN    (2 * CONFIG_NAME_LEN)
 #define CHECKPOINT_NAME_MAX   24u         /* characters */
 #define CHECKPOINT_VOLUME     "cp.%s.%s." /* a part's name, with "mem", "vda", ... behind: guest, checkpoint */
@@ -103,7 +106,8 @@ void checkpoint_make_end(struct checkpoint_make *m);
 
 /* ---- delete, and revert ---- */
 
-/** Delete it: watch->done() follows, not from within.  HV_E_NOENT; HV_E_BUSY: one of its parts is in use. */
+/** Delete it: watch->done() follows, not from within.  Whether its guest moves is the caller's business.  HV_E_NOENT;
+ *  HV_E_BUSY: one of its parts is in use. */
 HV_MUST_CHECK enum hv_err checkpoint_delete(const char *guest, const char *name, const struct store_watch *watch,
                                             struct why *why);
 /** Make the guest's volumes what they were; watch->done() follows, not from within.  The caller closes them next: an
@@ -133,7 +137,7 @@ struct checkpoint_part {
 /** Part i of all checkpoints of the guest c, in the order of checkpoint_next().  False: there are no more. */
 bool checkpoint_part_at(const struct vm_config *c, unsigned i, struct checkpoint_part *out);
 /** Can all checkpoints of the guest move with it?  HV_E_BUSY, HV_E_UNSUPP, HV_E_RANGE, with *why. */
-HV_MUST_CHECK enum hv_err checkpoint_may_move(const struct vm_config *c, bool runs, struct why *why);
+HV_MUST_CHECK enum hv_err checkpoint_may_move(const struct vm_config *c, struct why *why);
 /** The tags of the guest's part at another host, as for volume_create_to_fill().  of: the volume of its disk; disks: of
  *  memory, as in saved.h, or "". */
 void checkpoint_part_tags(const struct checkpoint_part *p, const char *guest, const char *of, const char *disks,

@@ -4,8 +4,6 @@
  * A part travels as the contents of a disk: of a snapshot, what the volume was then.  At the other host each part is a
  * volume by itself, so this needs no knowledge of the other host's snapshots, and a copy moves on as well.
  *
- * A snapshot cannot be read while its origin is written to.  So the guest stands still, or all parts are copies.
- *
  * Not here: who copies (kernel/peers/leave_disks.c, arrive_disks.c). */
 #include <stdio.h>
 #include <string.h>
@@ -54,7 +52,7 @@ bool checkpoint_part_at(const struct vm_config *c, unsigned i, struct checkpoint
     return false;
 }
 
-enum hv_err checkpoint_may_move(const struct vm_config *c, bool runs, struct why *why)
+enum hv_err checkpoint_may_move(const struct vm_config *c, struct why *why)
 {
     struct checkpoint_part p;
     char text[SAVED_DISKS_LEN];
@@ -68,11 +66,6 @@ enum hv_err checkpoint_may_move(const struct vm_config *c, bool runs, struct why
             return REFUSE(HV_E_UNSUPP,
                           "its checkpoint %s is of other volumes than its disks now: give it those again, or delete "
                           "the checkpoint",
-                          p.checkpoint);
-        if (runs && lvm_snap_of(&p.group->vg, p.lv))
-            return REFUSE(HV_E_UNSUPP,
-                          "its checkpoint %s is a snapshot of its volume, which cannot be copied while the guest "
-                          "writes there: stop it, for its checkpoints to move along, or delete them",
                           p.checkpoint);
     }
     return i <= CHECKPOINT_MOVE_MAX

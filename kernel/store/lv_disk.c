@@ -363,11 +363,16 @@ bool lv_disk_freeze(const struct lvm_group *g, const char *uuid, const char *cow
     return quiet;
 }
 
-const struct snapshot *lv_disk_store(const struct lvm_group *g, const char *uuid, const char *cow_uuid)
+struct snapshot *lv_disk_store(const struct lvm_group *g, const char *uuid, const char *cow_uuid)
 {
-    for (struct lv_disk *l = open_disks; l; l = l->next)
-        if (l->group == g && !strcmp(l->use->uuid, uuid) && l->origin)
-            return snap_origin_store(l->origin, cow_uuid);
+    const char *why;
+    for (struct lv_disk *l = open_disks; l; l = l->next) {
+        if (l->group != g || strcmp(l->use->uuid, uuid) != 0 || !l->origin)
+            continue;
+        if (!l->closed)
+            (void)snap_origin_ready(l->origin, &why); /* it may have had no request since the snapshot was made */
+        return snap_origin_store(l->origin, cow_uuid);
+    }
     return NULL;
 }
 

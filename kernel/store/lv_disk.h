@@ -35,7 +35,7 @@ bool lv_disk_freeze(const struct lvm_group *g, const char *uuid, const char *cow
 struct snapshot;
 /** The store `cow` of a snapshot of this volume, as the disk on the volume knows it; NULL: no disk is open there.
  *  Valid in this turn. */
-const struct snapshot *lv_disk_store(const struct lvm_group *g, const char *uuid, const char *cow_uuid);
+struct snapshot *lv_disk_store(const struct lvm_group *g, const char *uuid, const char *cow_uuid);
 /** Go on with what disks do by themselves.  Part of the service loop. */
 void lv_disk_step(void);
 

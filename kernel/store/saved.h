@@ -41,11 +41,11 @@ struct saved {
 struct saved saved_of(struct lvm_group *g, const struct lvm_lv *lv);
 /** The value of godwit.bytes; 0: it has none, or one that is beyond its end. */
 uint64_t saved_length(const struct lvm_group *g, const struct lvm_lv *lv);
-/** Is, or was to be, a guest saved there, or a part of a checkpoint? */
+/** Is, or was to be, a guest saved there, or a part of a checkpoint, or the memory of what was one? */
 static inline bool saved_tagged(const struct lvm_lv *lv)
 {
     return lvm_lv_tag(lv, "godwit.saving") || lvm_lv_tag(lv, "godwit.saved") || lvm_lv_tag(lv, "godwit.restored") ||
-           lvm_lv_tag(lv, "godwit.checkpoint");
+           lvm_lv_tag(lv, "godwit.checkpoint") || lvm_lv_tag(lv, "godwit.kept");
 }
 /** The guest's saved state on this host, WHOLE or else USED, in a group that may be used.  SAVED_NONE: it has none. */
 struct saved saved_find(const char *guest);

@@ -221,9 +221,9 @@ static struct snap_store *store_find(struct snap_origin *o, const char *cow_uuid
     return NULL;
 }
 
-const struct snapshot *snap_origin_store(struct snap_origin *o, const char *cow_uuid)
+struct snapshot *snap_origin_store(struct snap_origin *o, const char *cow_uuid)
 {
-    const struct snap_store *t = store_find(o, cow_uuid);
+    struct snap_store *t = store_find(o, cow_uuid);
     return t ? t->s : NULL;
 }
 

@@ -36,7 +36,7 @@ HV_MUST_CHECK bool snap_origin_write(struct snap_origin *o, uint64_t at, uint64_
 /** Copy nothing more to the store `cow`, which is to be deleted; or do so again.  True: nothing is under way there. */
 bool snap_origin_freeze(struct snap_origin *o, const char *cow_uuid, bool freeze);
 /** The store `cow`, as this disk knows it; NULL: it does not. */
-const struct snapshot *snap_origin_store(struct snap_origin *o, const char *cow_uuid);
+struct snapshot *snap_origin_store(struct snap_origin *o, const char *cow_uuid);
 /** Part of the service loop. */
 void snap_origin_step(struct snap_origin *o);
 /** Forget all writes that wait.  Free it once nothing is under way: true. */

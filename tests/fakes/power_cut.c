@@ -97,18 +97,28 @@ static bool power_do(struct power_disk *d, struct block_req *r)
     return true;
 }
 
+/* The one that is done next. */
+static struct block_req **power_pick(struct power_disk *d)
+{
+    struct block_req **at = &d->first;
+    bool any = d->shuffles && !(rand() % 4);
+    while (d->shuffles && (*at)->next && (!any || rand() % 4))
+        at = &(*at)->next;
+    return at;
+}
+
 static bool power_poll(struct blockdev *dev)
 {
     struct power_disk *d = disk_of(dev);
-    struct block_req *r = d->first;
-    if (!r || d->gone || power_is_off())
+    if (!d->first || d->gone || power_is_off())
         return false;
+    struct block_req **at = power_pick(d), *r = *at;
     bool ok = power_do(d, r);
     if (power_is_off())
         return true; /* it stays in the queue */
-    d->first = r->next;
-    if (!d->first)
-        d->last = &d->first;
+    *at = r->next;
+    if (!r->next)
+        d->last = at;
     r->done(r, blockdev_result(dev, r, ok));
     return true;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * tests/fakes/power_cut.h - host disks (kernel/store/blockdev.h) whose power can be cut.
  *
- * A disk does one request at each poll, in order.  What was written and not flushed is in its cache: a power cut keeps
- * any set of these sectors of 512 bytes, in the version of any of their writes, and loses the others.
+ * A disk does one request at each poll, in order unless told otherwise.  What was written and not flushed is in its
+ * cache: a power cut keeps any set of these sectors of 512 bytes, in the version of any of their writes, and loses the
+ * others.
  *
  *     power_begin();                              forget all writes so far: they are durable
  *     power_off_after(n);                         n sector writes are done, then nothing any more
@@ -24,6 +25,7 @@ struct power_disk {
     uint8_t *bytes; /* as a read returns them */
     struct block_req *first, **last;
     bool fails, gone;    /* each request fails; none is answered */
+    bool shuffles;       /* it does requests in any order, often the latest first */
     unsigned fail_after; /* so many requests are done before `fails`; 0: no such limit */
     unsigned n_flushes;
     unsigned blink_before; /* the n-th request from now on finds that its disk has lost its cache; 0: none */

@@ -341,8 +341,12 @@ void leave_disks_done(struct leave_disks *d, unsigned disk, uint64_t tag) { (voi
 bool leave_disks_quiet(const struct leave_disks *d) { return !d || has_volumes; }
 const char *leave_disks_trouble(struct leave_disks *d) { return d && !has_volumes ? "disks" : NULL; }
 void leave_disks_undo(struct leave_disks *d, const char *reason) { (void)d, (void)reason; }
-void leave_disks_left(struct leave_disks *d, bool keep) { (void)d, (void)keep; }
-void leave_disks_text(const struct leave_disks *d, char *text) { text[0] = d ? 'x' : '\0'; }
+void leave_disks_left(struct leave_disks *d, bool keep, bool listed) { (void)d, (void)keep, (void)listed; }
+bool leave_disks_text(const struct leave_disks *d, bool keep, char *text)
+{
+    text[0] = d && !keep ? 'x' : '\0';
+    return text[0];
+}
 enum hv_err move_volume_leaving(const struct mig_id *id, const char *text, struct why *why)
 {
     assert_true(id && text);
@@ -381,9 +385,9 @@ enum hv_err arrive_disk_written(struct arrive_disks *a, unsigned slot, struct wh
 enum hv_err arrive_disks_whole(const struct arrive_disks *a, struct why *why) { return a && why ? HV_E_PROTO : HV_OK; }
 void arrive_disks_keep(struct arrive_disks *a) { (void)a; }
 void arrive_disks_drop(struct arrive_disks *a) { (void)a; }
-enum hv_err checkpoint_may_move(const struct vm_config *c, bool runs, struct why *out)
+enum hv_err checkpoint_may_move(const struct vm_config *c, struct why *out)
 {
-    (void)c, (void)runs, (void)out;
+    (void)c, (void)out;
     return HV_OK;
 }
 const char *vm_disk_stays(const struct vm *vm, bool along, char *text, size_t len)

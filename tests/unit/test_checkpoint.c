@@ -271,7 +271,7 @@ static enum hv_err ended(enum hv_err e)
     return outcome;
 }
 static enum hv_err create(const char *name) { return ended(checkpoint_create(&here[1], name, &watch, WHY(why))); }
-static enum hv_err delete(const char *name) { return ended(checkpoint_delete("g1", name, &watch, WHY(why))); }
+static enum hv_err delete(const char *name) { return ended(checkpoint_drop("g1", name, &watch, WHY(why))); }
 static void good(enum hv_err e)
 {
     if (e)
@@ -404,6 +404,13 @@ static void test_refused(void **s)
     starting = START_ASKING;
     refused(create("b"), HV_E_BUSY, "is moving, or about to be started");
     starting = START_IDLE;
+    struct move_options o;
+    const struct job *job;
+    migration_options(&o);
+    assert_int_equal(migration_request(&here[1], &conf.peers[0], &o, "me", &job, WHY(why)), HV_OK);
+    refused(delete ("a"), HV_E_BUSY, "is moving, or about to be started");
+    assert_int_equal(migration_cancel("g1", "enough"), HV_OK);
+    turns(100);
     here[1].disks.d[0].moving = true;
     refused(create("b"), HV_E_BUSY, "the disk vda of g1 is being moved");
     here[1].disks.d[0].moving = false;

@@ -5,13 +5,14 @@
  *   kernel/store/lv_disk.c kernel/store/block_zero.c kernel/store/volume.c kernel/store/mirror.c
  *   kernel/store/saved_find.c kernel/store/saved.c kernel/store/checkpoint.c
  *   kernel/store/checkpoint_move.c kernel/store/checkpoint_revert.c kernel/config/config.c kernel/config/config_keys.c
+ *   kernel/store/snapshot_view.c
  *   kernel/peers/leave_disks.c kernel/peers/arrive_disks.c kernel/peers/peer_disk.c
  *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c
  *   tests/fakes/page.c migrate/wire.c
  *   tests/fakes/power_cut.c tests/fakes/registry.c tests/fakes/service.c */
 /* unit-deps: bearssl */
-/* tests/unit/test_move_checkpoints.c - checkpoints that move along with a stopped guest, as test_move_volumes.c does
- * with its volumes. */
+/* tests/unit/test_move_checkpoints.c - checkpoints that move along with their guest, stopped or not, as
+ * test_move_volumes.c does with its volumes. */
 #include <cmocka.h>
 #include <stdlib.h>
 #include "kernel/peers/arrive_disks.h"
@@ -19,8 +20,10 @@
 #include "kernel/peers/move_record.h"
 #include "kernel/peers/move_volume.c" /* to begin again after a power cut */
 #include "kernel/store/lv_disk.h"
+#include "kernel/store/snapshot.h"
 #include "kernel/store/snapshot_disk.h"
 #include "kernel/store/snapshot_make.h"
+#include "kernel/store/snapshot_view.h"
 #include "kernel/vm/vm_disk.h"
 #include "kernel/vm/vm_manage.h"
 #include "tests/fakes/registry.h"
@@ -47,8 +50,6 @@ const char *vm_disk_owner(const char *vg, const char *lv, const char *but)
     (void)vg, (void)lv;
     return owner || but ? owner : "g"; /* g names them all */
 }
-bool vm_disk_hold(struct vm *vm, unsigned i) { return vm == NULL && i; }
-uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk) { return vm && i && disk; }
 /* What is saved here is no guest: its offer is not looked at. */
 enum hv_err vm_offer_parse(const uint8_t *buf, size_t len, struct vm_offer *o, struct why *out)
 {
@@ -58,10 +59,22 @@ unsigned vm_offer_check(const struct vm_offer *o, uint64_t free_bytes, reason_fn
 {
     return o && free_bytes && add && ctx;
 }
+static unsigned n_under_way; /* requests of the guest that runs */
+bool vm_disk_hold(struct vm *vm, unsigned i)
+{
+    vm->disks.d[i].hold_us = now_us;
+    return !n_under_way;
+}
+uint64_t vm_disk_swap(struct vm *vm, unsigned i, struct disk *disk)
+{
+    vm->disks.d[i].disk = disk;
+    vm->disks.d[i].hold_us = 0;
+    return 0;
+}
 void vm_disk_moving_set(struct vm *vm, unsigned i, bool moving)
 {
-    (void)vm, (void)i, (void)moving;
-    fail(); /* there is nothing to mark in a stopped guest */
+    assert_true(vm_is_built(vm) && (i == 0 || i == 2)); /* there is nothing to mark in a stopped guest */
+    vm->disks.d[i].moving = moving;
 }
 enum hv_err move_record_making(const char *g, const struct mig_id *id, const char *peer, struct move_write *w,
                                struct why *out)
@@ -85,9 +98,18 @@ enum move_fate move_record_fate(const char *id) { return strcmp(id, "x") ? fate 
 static const char *group = "vg0"; /* of the registry */
 const char *registry_group(void) { return group; }
 
+static void disks_poll(struct vm *vm)
+{
+    for (unsigned i = 0; i < 3; i++)
+        if (vm->disks.d[i].disk)
+            (void)vm->disks.d[i].disk->ops->poll(vm->disks.d[i].disk);
+}
+
 static void turn(void)
 {
     now_us += 1000;
+    disks_poll(&guest);
+    disks_poll(&arrived);
     (void)volume_step();
     (void)move_volume_step();
     (void)lvm_step();
@@ -136,6 +158,7 @@ static int set_up(void **state)
     owner = NULL;
     record = NOTHING;
     fate = MOVE_FATE_NONE;
+    arrived = (struct vm){ .config = { .name = "" } };
     guest = (struct vm){ .config = { .name = "g", .n_disks = 3 } };
     const char *names[] = { "root", "", "data" };
     for (unsigned i = 0; i < 3; i++) {
@@ -171,11 +194,13 @@ static void admit(void)
     for (unsigned i = 0; i < 20000 && e == HV_E_AGAIN; i++, turn())
         e = arrive_disks_make(arrive, disks, WHY(why));
     assert_int_equal(e, HV_OK);
-    assert_null(disks[0]); /* a stopped guest has no disks open */
+    assert_int_equal(disks[0] != NULL, !offer.stopped);
     assert_int_equal(arrive_disks_count(arrive), n_volumes);
     assert_int_equal(record, MAKING);
     arrived = (struct vm){ .config = offer.config };
     arrive_disks_name(arrive, &arrived.config);
+    for (unsigned i = 0; i < 3; i++)
+        arrived.disks.d[i].disk = disks[i];
 }
 
 /* What the engine does in one turn. */
@@ -341,8 +366,7 @@ static void test_checkpoint(void **state)
     checkpoint_make();
     disk_write("root", 65536, 0x11);
     disk_write("data", 0, 0x12);
-    assert_int_equal(checkpoint_may_move(&guest.config, false, WHY(why)), HV_OK);
-    assert_int_equal(checkpoint_may_move(&guest.config, true, WHY(why)), HV_E_UNSUPP);
+    assert_int_equal(checkpoint_may_move(&guest.config, WHY(why)), HV_OK);
     checkpoints_offer();
     assert_int_equal(offer.n_parts, 3);
     copy_begin();
@@ -352,7 +376,7 @@ static void test_checkpoint(void **state)
     copy_go(200000);
     assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_OK);
     arrive_disks_keep(arrive);
-    leave_disks_left(leave, false);
+    leave_disks_left(leave, false, false);
     for (unsigned i = 0; i < 20000; i++)
         turn();
     assert_true(!volume("root") && !volume("data") && !volume("cp.g.one.vda") && !volume("cp.g.one.mem"));
@@ -371,7 +395,7 @@ static void test_checkpoint(void **state)
     char disks[SAVED_DISKS_LEN];
     saved_disks_text(&arrived.config, disks);
     assert_string_equal(lvm_lv_tag(c.memory, SAVED_TAG_DISKS), disks);
-    assert_int_equal(checkpoint_may_move(&arrived.config, true, WHY(why)), HV_OK); /* it is no snapshot any more */
+    assert_int_equal(checkpoint_may_move(&arrived.config, WHY(why)), HV_OK);
     revert();
     hash_of(volume_bytes("root.2"), EXTENT, is);
     assert_string_equal(is, root);
@@ -405,12 +429,12 @@ static void test_at_once(void **state)
     struct store_watch w = { progress, reverted, &done };
     (void)state;
     moves();
-    leave_disks_left(leave, false);
+    leave_disks_left(leave, false, false);
     for (unsigned i = 0; i < 40; i++, turn()) {
         struct checkpoint c = checkpoint_find("g", "one");
         assert_true(checkpoint_any("g") && c.group && c.memory && c.n_disks == 2);
         assert_string_equal(c.snap[0]->name, "cp.g.one.vda.2");
-        assert_int_equal(checkpoint_may_move(&arrived.config, true, WHY(why)), HV_OK);
+        assert_int_equal(checkpoint_may_move(&arrived.config, WHY(why)), HV_OK);
         if (!i)
             assert_int_equal(volume_delete(c.group, "cp.g.one.vda.2", &w, WHY(why)), HV_E_REFUSED);
     }
@@ -429,9 +453,10 @@ static void test_deleted_at_once(void **state)
     bool done = false;
     (void)state;
     moves();
-    leave_disks_left(leave, false);
+    leave_disks_left(leave, false, false);
     for (struct errand *e = errands; e; e = e->next)
-        e->over |= e->keep && strstr(lvm_lv_by_uuid(&lvm_group_find("vg0")->vg, e->uuid)->name, "cp.g") != NULL;
+        if (e->what == ERRAND_KEEP && strstr(lvm_lv_by_uuid(&lvm_group_find("vg0")->vg, e->uuid)->name, "cp.g"))
+            e->over = true;
     assert_int_equal(checkpoint_delete("g", "one", &(struct store_watch){ progress, reverted, &done }, WHY(why)),
                      HV_OK);
     while (!done)
@@ -441,6 +466,63 @@ static void test_deleted_at_once(void **state)
         turn();
     assert_true(!volume("cp.g.one.vda") && !volume("cp.g.one.vda.2") && !volume("cp.g.one.mem.2"));
     assert_no_uses();
+}
+
+/* What --keep leaves of the checkpoint: volumes, which are none any more.  The memory is nobody's. */
+static void assert_kept(void)
+{
+    const struct lvm_vg *vg = &lvm_group_find("vg0")->vg;
+    const char *names[] = { "cp.g.one.vda", "cp.g.one.vdc", "cp.g.one.mem" };
+    for (unsigned i = 0; i < 3; i++) {
+        assert_null(lvm_lv_tag(volume(names[i]), CHECKPOINT_TAG));
+        assert_int_equal(lvm_snap_of(vg, volume(names[i])) != NULL, i < 2);
+        assert_int_equal(lv_disk_check("vg0", names[i], WHY(why)), i < 2 ? HV_OK : HV_E_REFUSED);
+    }
+    assert_string_equal(lvm_lv_tag(volume("cp.g.one.mem"), CHECKPOINT_TAG_KEPT), "g:one");
+    assert_true(volume("root") && volume("data"));
+    assert_int_equal(checkpoint_find("g", "one").n_disks, 2);
+    assert_string_equal(checkpoint_find("g", "one").memory->name, "cp.g.one.mem.2");
+    assert_no_uses();
+}
+
+static void test_kept(void **state)
+{
+    bool done = false;
+    struct store_watch w = { progress, reverted, &done };
+    (void)state;
+    moves();
+    leave_disks_left(leave, true, false);
+    for (unsigned i = 0; i < 20000; i++, turn())
+        assert_string_equal(checkpoint_find("g", "one").snap[0]->name, "cp.g.one.vda.2");
+    assert_kept();
+    volume_do("cp.g.one.vda", NULL);
+    volume_do("cp.g.one.mem", NULL);
+    assert_int_equal(checkpoint_delete("g", "one", &w, WHY(why)), HV_OK);
+    while (!done)
+        turn();
+    assert_true(volume("cp.g.one.vdc") && !volume("cp.g.one.vdc.2"));
+}
+
+/* The power goes once the guest has left, and before that is done: the registry knows what is left to do. */
+static void test_kept_and_cut(void **state)
+{
+    static char text[MOVE_LEAVING_MAX];
+    struct mig_id id = { { 9 } };
+    (void)state;
+    moves();
+    assert_true(leave_disks_text(leave, true, text));
+    assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
+    leave_disks_left(leave, true, true);
+    for (unsigned i = 0; i < 5000; i++)
+        turn();
+    assert_non_null(lvm_lv_tag(volume("cp.g.one.mem"), CHECKPOINT_TAG));
+    groups_forget();
+    epoch = 0;
+    lvm_scan();
+    for (unsigned i = 0; i < 5000; i++)
+        turn();
+    assert_kept();
+    assert_null(registry_get("leaving/00000000000000000000000000000009", NULL));
 }
 
 static void tagged(void *ctx, enum hv_err e, const char *text) { created(ctx, e, text); }
@@ -455,7 +537,7 @@ static void test_boot(void **state)
     const char *tags = "godwit.move=x\ngodwit.checkpoint=g:one\ngodwit.time=9\ngodwit.of=root.2";
     (void)state;
     moves();
-    leave_disks_left(leave, false);
+    leave_disks_left(leave, false, false);
     for (unsigned i = 0; i < 20000; i++)
         turn();
     struct lvm_group *g = lvm_group_find("vg0");
@@ -516,11 +598,9 @@ static void test_checkpoint_refused(void **state)
     (void)state;
     checkpoint_make();
     guest.config.n_disks = 1; /* its second volume is detached */
-    assert_int_equal(checkpoint_may_move(&guest.config, false, WHY(why)), HV_E_UNSUPP);
+    assert_int_equal(checkpoint_may_move(&guest.config, WHY(why)), HV_E_UNSUPP);
     assert_non_null(strstr(why, "its checkpoint one is of other volumes than its disks now"));
     guest.config.n_disks = 3;
-    assert_int_equal(checkpoint_may_move(&guest.config, true, WHY(why)), HV_E_UNSUPP);
-    assert_non_null(strstr(why, "cannot be copied while the guest writes there"));
     checkpoints_offer();
     assert_string_equal(reasons_now(), "this host has a checkpoint one of g already: `vm checkpoint delete g one` at "
                                        "its console\n");
@@ -572,6 +652,257 @@ static void test_part_deleted(void **state)
     assert_int_equal(checkpoint_find("g", "one").n_disks, 2);
 }
 
+/* ---- a guest that runs ---- */
+
+static struct guest_write { /* to root */
+    struct disk_req r;
+    bool busy;
+    uint8_t data[4096];
+} writes[6];
+static uint8_t root_is[EXTENT]; /* what the guest has written there, as far as it was told */
+static bool write_get(struct disk_req *r, uint64_t off, void *buf, size_t n)
+{
+    memcpy(buf, container_of(r, struct guest_write, r)->data + off, n);
+    return true;
+}
+static void write_done(struct disk_req *r, enum disk_status s)
+{
+    assert_int_equal(s, DISK_OK);
+    container_of(r, struct guest_write, r)->busy = false;
+    n_under_way--;
+}
+
+/* A write, unless the disk is held, or there is one at that block. */
+static void guest_writes_at(uint64_t at)
+{
+    struct disk *d = guest.disks.d[0].disk;
+    struct guest_write *w = NULL;
+    bool taken = guest.disks.d[0].hold_us || !d || !d->known;
+    for (unsigned k = 0; k < ARRAY_SIZE(writes); k++) {
+        taken |= writes[k].busy && writes[k].r.offset == at;
+        w = writes[k].busy ? w : &writes[k];
+    }
+    if (taken || !w)
+        return;
+    memset(w->data, rand(), 4096);
+    memcpy(root_is + at, w->data, 4096);
+    w->r = (struct disk_req){ .op = DISK_WRITE, .offset = at, .len = 4096, .get = write_get, .done = write_done };
+    w->busy = true;
+    n_under_way++;
+    assert_int_equal(d->ops->submit(d, &w->r), DISK_PENDING);
+}
+
+static unsigned places = 1024; /* where it writes all the time; 0: nowhere */
+static void guest_writes(void)
+{
+    for (unsigned i = 0; places && i < ARRAY_SIZE(writes); i++)
+        if (!(rand() % 3))
+            guest_writes_at((uint64_t)rand() % places * 4096);
+}
+
+static void guest_starts(void)
+{
+    const char *names[] = { "root", NULL, "data" };
+    guest.devices = (struct devices *)&guest; /* it is built */
+    offer.stopped = false;
+    memcpy(root_is, bytes_of("root"), EXTENT);
+    for (unsigned i = 0; i < 3; i += 2)
+        assert_int_equal(lv_disk_open("vg0", names[i], &guest.disks.d[i].disk, WHY(why)), HV_OK);
+}
+
+static void guest_stops(void)
+{
+    for (unsigned i = 0; i < 3; i += 2)
+        guest.disks.d[i].disk->ops->close(guest.disks.d[i].disk);
+    memset(&guest.disks, 0, sizeof(guest.disks));
+    for (unsigned i = 0; i < ARRAY_SIZE(writes); i++)
+        writes[i].busy = false;
+    n_under_way = 0;
+}
+
+struct view_part {
+    struct disk_req r;
+    uint8_t *to;
+    enum disk_status status;
+};
+static void part_put(struct disk_req *r, uint64_t off, const void *buf, size_t n)
+{
+    memcpy(container_of(r, struct view_part, r)->to + off, buf, n);
+}
+static void part_done(struct disk_req *r, enum disk_status s) { container_of(r, struct view_part, r)->status = s; }
+
+/* Read len bytes at `at`, in requests side by side; the guest writes meanwhile, there as well. */
+static void view_read(struct disk *view, uint64_t at, uint64_t len, uint8_t *to)
+{
+    struct view_part part[4];
+    bool busy = true;
+    while (!view->known)
+        (void)view->ops->poll(view), turn();
+    for (unsigned i = 0; i < ARRAY_SIZE(part); i++) {
+        uint64_t n = ALIGN_UP(DIV_ROUND_UP(len, ARRAY_SIZE(part)), 512), from = MIN(i * n, len);
+        part[i] = (struct view_part){ .to = to + at + from, .status = DISK_PENDING };
+        part[i].r = (struct disk_req){
+            .op = DISK_READ, .offset = at + from, .len = MIN(n, len - from), .put = part_put, .done = part_done
+        };
+        if (!part[i].r.len)
+            part[i].status = DISK_OK;
+        else
+            assert_int_equal(view->ops->submit(view, &part[i].r), DISK_PENDING);
+    }
+    for (unsigned k = 0; busy; k++, turn()) {
+        assert_true(k < 100000);
+        guest_writes();
+        (void)view->ops->poll(view);
+        busy = false;
+        for (unsigned i = 0; i < ARRAY_SIZE(part); i++)
+            busy |= part[i].status == DISK_PENDING;
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(part); i++)
+        assert_int_equal(part[i].status, DISK_OK);
+}
+
+/* What a snapshot reads as, while the guest writes to its origin and the disk does requests in any order.  blinks: it
+ * loses what was not flushed now and then, too. */
+static void view_reads(bool blinks)
+{
+    static uint8_t was[EXTENT], is[EXTENT];
+    struct lvm_group *g = lvm_group_find("vg0");
+    struct disk *view;
+    memcpy(was, bytes_of("root"), EXTENT);
+    checkpoint_make();
+    assert_int_equal(snapshot_view_open(g, volume("cp.g.one.vda"), &view, WHY(why)), HV_E_BUSY);
+    assert_string_equal(why, "no guest writes to the volume vg0/root now, or it does not know its snapshot "
+                             "cp.g.one.vda");
+    guest_starts();
+    power_disks[0].shuffles = true;
+    assert_int_equal(snapshot_view_open(g, volume("cp.g.one.vda"), &view, WHY(why)), HV_OK);
+    memset(is, 0, sizeof(is));
+    for (unsigned i = 0; i < 200; i++) {
+        uint64_t at = (uint64_t)rand() % 1024 * 4096, len = 4096 * (1 + (uint64_t)rand() % 40);
+        if (blinks && !(rand() % 4))
+            power_disks[0].blink_before = 1 + (unsigned)rand() % 30;
+        view_read(view, at, MIN(len, EXTENT - at), is);
+        assert_memory_equal(is + at, was + at, MIN(len, EXTENT - at));
+    }
+    power_disks[0].blink_before = 0;
+    view->ops->close(view);
+    guest_stops();
+}
+
+static void test_view(void **state)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        view_reads(i);
+        (void)tear_down(state);
+        (void)set_up(state);
+    }
+}
+
+/* A guest that runs moves with its checkpoint. */
+static void running(unsigned turns)
+{
+    struct mig_disk_progress p;
+    bool ready = false;
+    checkpoint_make();
+    disk_write("root", 65536, 0x11);
+    guest_starts();
+    power_disks[0].shuffles = true;
+    assert_int_equal(checkpoint_may_move(&guest.config, WHY(why)), HV_OK);
+    checkpoints_offer();
+    copy_begin();
+    admit();
+    for (unsigned i = 0; i < turns && !(ready && leave_disks_quiet(leave)); i++, turn()) {
+        ready = leave_disks_ready(leave, &p);
+        assert_null(leave_disks_trouble(leave));
+        carry();
+        if (!ready && i % 16 == 0) /* else the disk is too slow for a mirror */
+            guest_writes();
+    }
+    assert_true(turns < 100000 || (ready && p.done == p.total && p.total == n_bytes));
+}
+
+/* The store has a chunk, and the disk loses it before it is committed: what is read is right even so. */
+static void test_view_uncommitted(void **state)
+{
+    static uint8_t was[EXTENT], is[EXTENT];
+    struct lvm_group *g = lvm_group_find("vg0");
+    struct disk *view;
+    memcpy(was, bytes_of("root"), EXTENT);
+    checkpoint_make();
+    guest_starts();
+    assert_int_equal(snapshot_view_open(g, volume("cp.g.one.vda"), &view, WHY(why)), HV_OK);
+    const struct snapshot *s = lv_disk_store(g, volume("root")->uuid, volume("cp.g.one.vda")->uuid);
+    for (unsigned chunk = 0; chunk < 40; chunk++) {
+        for (unsigned i = 0; s->entered == s->committed; i++, turn())
+            guest_writes_at((uint64_t)chunk * 65536);
+        power_disks[0].blink_before = 1 + chunk % 4;
+        places = 0; /* it is answered, and writes nothing more */
+        view_read(view, (uint64_t)chunk * 65536, 4096, is);
+        assert_memory_equal(is + chunk * 65536, was + chunk * 65536, 4096);
+        while (n_under_way || s->entered != s->committed)
+            turn();
+    }
+    power_disks[0].blink_before = 0;
+    places = 1024;
+    view->ops->close(view);
+    guest_stops();
+    (void)state;
+}
+
+static void test_running(void **state)
+{
+    char root[SHA256_TEXT_LEN], is[SHA256_TEXT_LEN];
+    (void)state;
+    hash_of(volume_bytes("root"), EXTENT, root);
+    running(400000);
+    assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_OK);
+    guest_stops();
+    memset(&arrived.disks, 0, sizeof(arrived.disks));
+    arrive_disks_keep(arrive);
+    leave_disks_left(leave, false, false);
+    for (unsigned i = 0; i < 20000; i++)
+        turn();
+    assert_true(!volume("root") && !volume("data") && !volume("cp.g.one.vda") && !volume("cp.g.one.mem"));
+    hash_of(volume_bytes("cp.g.one.vda.2"), EXTENT, is);
+    assert_string_equal(is, root);
+    assert_memory_equal(volume_bytes("root.2"), root_is, EXTENT);
+    assert_memory_equal(volume_bytes("cp.g.one.vdc.2"), volume_bytes("data.2"), EXTENT);
+    assert_int_equal(checkpoint_find("g", "one").n_disks, 2);
+}
+
+/* It ends after some turns: by itself, or since the guest stops, whose disks are closed then.  The checkpoint is what
+ * it was, and nothing is left behind. */
+static void test_running_ends(void **state)
+{
+    char root[SHA256_TEXT_LEN], is[SHA256_TEXT_LEN];
+    for (unsigned turns = 1; turns < 2000; turns += 2 * turns + 1) {
+        hash_of(volume_bytes("root"), EXTENT, root);
+        running(turns);
+        if (turns % 2)
+            guest_stops();
+        leave_disks_undo(leave, "enough");
+        for (unsigned i = 0; i < 3; i++)
+            if (arrived.disks.d[i].disk)
+                arrived.disks.d[i].disk->ops->close(arrived.disks.d[i].disk);
+        memset(&arrived.disks, 0, sizeof(arrived.disks));
+        arrive_disks_drop(arrive);
+        slots_forget();
+        for (unsigned i = 0; i < 5000; i++)
+            turn();
+        assert_true(!volume("root.2") && !volume("cp.g.one.vda.2") && !volume("cp.g.one.mem.2"));
+        if (guest.disks.d[0].disk)
+            guest_stops();
+        for (unsigned i = 0; i < 100; i++)
+            turn();
+        guest.devices = NULL;
+        revert();
+        hash_of(volume_bytes("root"), EXTENT, is);
+        assert_string_equal(is, root);
+        (void)tear_down(state);
+        (void)set_up(state);
+    }
+}
+
 /* More volumes than can move. */
 static void test_too_many(void **state)
 {
@@ -579,8 +910,7 @@ static void test_too_many(void **state)
     unsigned n_lvs = vg->n_lvs;
     (void)state;
     for (unsigned i = 0; i < CHECKPOINT_MOVE_MAX + 4; i++) {
-        assert_int_equal(checkpoint_may_move(&guest.config, true, WHY(why)),
-                         i > CHECKPOINT_MOVE_MAX ? HV_E_RANGE : HV_OK);
+        assert_int_equal(checkpoint_may_move(&guest.config, WHY(why)), i > CHECKPOINT_MOVE_MAX ? HV_E_RANGE : HV_OK);
         struct lvm_lv *lv = &vg->lv[vg->n_lvs++];
         *lv = (struct lvm_lv){ .name = "copy", .linear = true };
         size_t n = (size_t)snprintf(lv->tags, sizeof(lv->tags), "godwit.checkpoint=g:c%u", i) + 1;
@@ -633,10 +963,16 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_checkpoint, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_deleted_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_kept_and_cut, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_boot, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_checkpoint_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_checkpoint_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_part_deleted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_view, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_view_uncommitted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_running, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_running_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_too_many, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_memory_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_copy_does_not_fit, set_up, tear_down),

@@ -5,7 +5,7 @@
  *   kernel/store/lv_disk.c kernel/store/block_zero.c kernel/store/volume.c kernel/store/mirror.c
  *   kernel/store/saved_find.c kernel/store/saved.c kernel/store/checkpoint.c kernel/store/checkpoint_move.c
  *   kernel/store/checkpoint_revert.c kernel/config/config.c kernel/config/config_keys.c
- *   kernel/peers/leave_disks.c kernel/peers/peer_disk.c
+ *   kernel/peers/leave_disks.c kernel/peers/peer_disk.c kernel/store/snapshot_view.c
  *   kernel/lib/text.c kernel/lib/err.c kernel/lib/print.c net/sha256.c tests/fakes/log_quiet.c
  *   tests/fakes/page.c migrate/wire.c
  *   tests/fakes/power_cut.c tests/fakes/registry.c tests/fakes/service.c */
@@ -272,7 +272,7 @@ static void test_cold(void **state)
     assert_string_equal(arrived.config.disk[2].lv.lv, "data.2");
     arrive_disks_keep(arrive);
     assert_int_equal(record, MADE);
-    leave_disks_left(leave, false);
+    leave_disks_left(leave, false, false);
     for (unsigned i = 0; i < 5000; i++)
         turn();
     assert_true(!volume("root") && !volume("data"));
@@ -348,7 +348,7 @@ static void test_saved(void **state)
     assert_int_equal(volume_delete(lvm_group_find("vg0"), "saved.g", &(struct store_watch){ 0 }, WHY(why)), HV_E_BUSY);
     assert_int_equal(bytes_of("saved.g.2")[ALIGN_UP(SAVED_BYTES, 4096)], 0);
     arrive_disks_keep(arrive);
-    leave_disks_left(leave, false);
+    leave_disks_left(leave, false, false);
     assert_int_equal(n_saved(), 1); /* at once */
     assert_string_equal(saved_find("g").lv->name, "saved.g.2");
     for (unsigned i = 0; i < 5000; i++)
@@ -417,11 +417,10 @@ static bool saved_moves(void)
     bool here = ready && !power_is_off();
     kept_at = power_writes();
     if (here) {
-        leave_disks_text(leave, text); /* in doubt since then, and it is over */
+        (void)leave_disks_text(leave, false, text); /* in doubt since then, and it is over */
         assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
         arrive_disks_keep(arrive);
-        (void)move_volume_gone(&id);
-        leave_disks_left(leave, true);
+        leave_disks_left(leave, false, move_volume_gone(&id));
         for (unsigned i = 0; i < 600 && !power_is_off(); i++)
             turn();
     }
@@ -518,7 +517,7 @@ static void test_keep(void **state)
     assert_int_equal(leave_disks_bytes(&guest, false), 2 * EXTENT);
     copy(100000);
     arrive_disks_keep(arrive);
-    leave_disks_left(leave, true);
+    leave_disks_left(leave, true, false);
     for (unsigned i = 0; i < 5000; i++)
         turn();
     assert_true(volume("root") && volume("root.2") && volume("chosen"));
@@ -634,7 +633,7 @@ static void test_clone(void **state)
     assert_string_equal(arrived.config.disk[2].lv.lv, "clone.2");
     assert_int_equal(lv_disk_check("vg0", "clone.2", WHY(why)), HV_E_BUSY);
     arrive_disks_keep(arrive);
-    leave_disks_left(leave, false);
+    leave_disks_left(leave, false, false);
     settle(5000);
     assert_true(!volume("root") && !volume("clone") && volume("data"));
     assert_ptr_equal(lvm_base_of(&lvm_group_find("vg0")->vg, volume("clone.2")), volume("data"));
@@ -677,7 +676,7 @@ static void test_clone_without_base(void **state)
     assert_int_equal(carried[1], EXTENT);
     assert_int_equal(arrive_disks_whole(arrive, WHY(why)), HV_OK);
     arrive_disks_keep(arrive);
-    leave_disks_left(leave, true);
+    leave_disks_left(leave, true, false);
     settle(5000);
     assert_null(lvm_base_of(&lvm_group_find("vg0")->vg, volume("clone.2")));
     clone_is_right("clone.2");
@@ -762,7 +761,7 @@ static void test_left_and_cut(void **state)
     const char *const name = "leaving/00000000000000000000000000000009";
     (void)state;
     assert_int_equal(leave_disks_begin(&guest, "b", 0, &leave), HV_OK);
-    leave_disks_text(leave, text);
+    (void)leave_disks_text(leave, false, text);
     fake_registry_full = true;
     assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_E_NOMEM);
     assert_string_equal(why, "the registry is full");
