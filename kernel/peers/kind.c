@@ -75,10 +75,6 @@ static enum hv_err saved_kind(const struct vm *vm, const struct saved *s, const 
     char disks[SAVED_DISKS_LEN];
     const char *name = vm->config.name;
     saved_disks_text(&vm->config, disks);
-    if (lvm_lv_tag(s->lv, CHECKPOINT_TAG))
-        return REFUSE(HV_E_BUSY,
-                      "%s was reverted to a checkpoint, which stays on this host: `vm restore %s`, and move it then",
-                      name, name);
     if (s->disks && strcmp(s->disks, disks) != 0)
         return REFUSE(HV_E_EXIST,
                       "%s has other volumes than when it was saved, which do not fit its memory: give it those again, "

@@ -86,7 +86,6 @@ static struct leave_disk *leave_disk_add(struct leave_disks *d, unsigned index, 
 static void leave_saved_add(struct leave_disks *d, const struct saved *s)
 {
     struct leave_disk *k = leave_disk_add(d, LEAVE_SAVED, s->group->vg.name, s->lv->name);
-    d->saved = true;
     if (lv_disk_open_own(k->group, k->name, &k->from, WHY(d->trouble)))
         return;
     k->from->info.bytes = ALIGN_UP(s->bytes, BLOCK_SECTOR_MAX);
@@ -127,6 +126,7 @@ enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, st
     d->vm = vm;
     d->rate = rate;
     d->cold = !vm_is_built(vm);
+    d->saved = saved;
     snprintf(d->guest, sizeof(d->guest), "%s", vm->config.name);
     snprintf(d->peer, sizeof(d->peer), "%s", peer);
     for (unsigned i = 0; i < vm->config.n_disks; i++) {
@@ -136,7 +136,7 @@ enum hv_err leave_disks_begin(struct vm *vm, const char *peer, uint64_t rate, st
         if (!d->cold)
             vm_disk_moving_set(vm, i, true);
     }
-    if (saved)
+    if (saved && !lvm_lv_tag(s.lv, CHECKPOINT_TAG)) /* else it is a part */
         leave_saved_add(d, &s);
     for (unsigned i = 0; i < CHECKPOINT_MOVE_MAX && checkpoint_part_at(&vm->config, i, &part); i++)
         leave_part_add(d, &part);

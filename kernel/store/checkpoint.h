@@ -131,6 +131,7 @@ struct checkpoint_part {
     unsigned disk;           /* of the guest: whose contents it has; CHECKPOINT_MEMORY: none */
     uint64_t time_s, bytes;  /* when it was made; how much is copied */
     uint64_t saved;          /* of memory: its length, in bytes */
+    bool is_saved;           /* of memory: the guest was reverted to it, and is saved in it */
     struct lvm_group *group; /* where it is here, until the next turn; NULL: it is offered by another host */
     const struct lvm_lv *lv;
 };

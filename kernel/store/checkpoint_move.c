@@ -36,6 +36,7 @@ static void part_fill(const struct vm_config *c, const struct checkpoint *cp, co
         return;
     }
     p->saved = saved_length(cp->group, lv);
+    p->is_saved = saved_of(cp->group, lv).state == SAVED_WHOLE;
     p->bytes = ALIGN_UP(p->saved, BLOCK_SECTOR_MAX); /* what is behind it belonged to others */
 }
 
@@ -82,6 +83,7 @@ void checkpoint_part_tags(const struct checkpoint_part *p, const char *guest, co
     if (p->disk != CHECKPOINT_MEMORY)
         snprintf(tags + n, len - (size_t)n, CHECKPOINT_TAG_OF "=%s", of);
     else
-        snprintf(tags + n, len - (size_t)n, SAVED_TAG_BYTES "=%lu%s%s", p->saved,
-                 *disks ? "\n" SAVED_TAG_DISKS "=" : "", disks);
+        snprintf(tags + n, len - (size_t)n, SAVED_TAG_BYTES "=%lu%s%s%s%s", p->saved,
+                 *disks ? "\n" SAVED_TAG_DISKS "=" : "", disks, p->is_saved ? "\n" SAVED_TAG "=" : "",
+                 p->is_saved ? guest : "");
 }

@@ -52,6 +52,13 @@ struct saved saved_find(const char *guest);
 /** Is the guest saved here, and was not restored since?  Then it must not be started. */
 static inline bool saved_is(const char *guest) { return saved_find(guest).state == SAVED_WHOLE; }
 
+/** Likewise, since it was reverted to a checkpoint: in the memory of that. */
+static inline bool saved_in_checkpoint(const char *guest)
+{
+    struct saved s = saved_find(guest);
+    return s.state == SAVED_WHOLE && lvm_lv_tag(s.lv, "godwit.checkpoint");
+}
+
 /** The value of godwit.disks for a guest; "": none of its disks is a volume of this host. */
 void saved_disks_text(const struct vm_config *c, char text[SAVED_DISKS_LEN]);
 /** The place of disk `i` of these, from 0 on.  False, and *place is as it was: no volume of this host is that one. */

@@ -254,9 +254,14 @@ bool offer_with_base_read(struct vm_offer *o, struct rd *r)
 }
 
 /* The volumes of its checkpoints, in the order of checkpoint_part_at(): n u8, and n times: checkpoint text · disk u8,
- * CHECKPOINT_MEMORY: none · made u64, seconds since 1970 · size u64 · length u64, of a disk 0.  A guest that is being
- * saved stays where they are. */
-unsigned offer_checkpoints_needs(const struct vm *vm) { return !vm->saving && checkpoint_any(vm->config.name); }
+ * CHECKPOINT_MEMORY: none · made u64, seconds since 1970 · size u64 · length u64, of a disk 0 · version 2: saved u8, 1:
+ * the guest is saved in it, as it was reverted to it.  A guest that is being saved stays where they are. */
+unsigned offer_checkpoints_needs(const struct vm *vm)
+{
+    if (vm->saving || !checkpoint_any(vm->config.name))
+        return 0;
+    return saved_in_checkpoint(vm->config.name) ? 2 : 1;
+}
 void offer_checkpoints_write(const struct vm *vm, struct wr *w)
 {
     struct checkpoint_part p;
@@ -270,6 +275,8 @@ void offer_checkpoints_write(const struct vm *vm, struct wr *w)
         wr_u64(w, p.time_s);
         wr_u64(w, p.bytes);
         wr_u64(w, p.saved);
+        if (w->version >= 2)
+            wr_u8(w, p.is_saved);
     }
 }
 static bool checkpoint_part_read(struct checkpoint_part *p, struct rd *r)
@@ -284,6 +291,10 @@ static bool checkpoint_part_read(struct checkpoint_part *p, struct rd *r)
     if (!p->bytes || p->bytes % BLOCK_SECTOR_MAX || p->bytes > BIT64(46))
         return false;
     p->saved = rd_u64(r);
+    unsigned is_saved = r->version >= 2 ? rd_u8(r) : 0;
+    p->is_saved = is_saved;
+    if (is_saved > (p->disk == CHECKPOINT_MEMORY))
+        return false;
     return p->disk == CHECKPOINT_MEMORY ? p->saved && p->saved <= p->bytes : !p->saved;
 }
 bool offer_checkpoints_read(struct vm_offer *o, struct rd *r)
@@ -313,7 +324,10 @@ bool offer_checkpoints_fit(const struct vm_offer *o)
 
 /* What is saved of a stopped guest: bytes u64 · flags u8 (1: with_disks) · store text · volume text.  A host that does
  * not know this field would have the guest without its memory. */
-unsigned offer_saved_needs(const struct vm *vm) { return !vm_is_built(vm) && saved_is(vm->config.name); }
+unsigned offer_saved_needs(const struct vm *vm)
+{
+    return !vm_is_built(vm) && saved_is(vm->config.name) && !saved_in_checkpoint(vm->config.name);
+}
 void offer_saved_write(const struct vm *vm, struct wr *w)
 {
     struct saved s = saved_find(vm->config.name);

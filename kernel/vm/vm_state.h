@@ -81,7 +81,7 @@ struct vm;
     X(BASES,    0x0112, 1, "clones of base volumes", bases) \
     X(WITH_BASE, 0x8113, 1, "bases may come along", with_base) \
     X(SAVED,    0x010e, 1, "moves while saved", saved) \
-    X(CHECKPOINTS, 0x010f, 1, "checkpoints", checkpoints)
+    X(CHECKPOINTS, 0x010f, 2, "checkpoints", checkpoints)
 /* clang-format on */
 
 enum vms_section {

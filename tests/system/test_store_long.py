@@ -186,8 +186,8 @@ def test_checkpoint_moves(own):
     """Of a guest that runs, whose checkpoint is a snapshot; then of a stopped one, which has a copy and a snapshot."""
     home, first = home_with_checkpoint(own)
     with home.hosts["a"].guest("g") as g:
-        g.send("while dd if=/dev/urandom of=/dev/vda bs=64k count=16 seek=32 conv=notrunc,fsync; do :; done\n")
-    home.ctl("vm", "migrate", "g", "--to", "b", "--with-disks")
+        g.send("while dd if=/dev/urandom of=/dev/vda bs=64k count=2 seek=32 conv=notrunc,fsync; do sleep 0.2; done\n")
+    home.ctl("vm", "migrate", "g", "--to", "b", "--with-disks", timeout=240)
     back_to(home, "b", first)
     home.ctl("vm", "checkpoint", "create", "g", "two", "-H", "b")
     home.ctl("vm", "stop", "g", "-H", "b")
@@ -216,14 +216,14 @@ def test_checkpoint_moves_and_power_cuts(own):
     print(f"        CUTS_SEED={seed}")
     chance, (home, first), host = random.Random(seed), home_with_checkpoint(own), "a"
     begun = time.monotonic()
-    home.ctl("vm", "migrate", "g", "--to", "b", "--with-disks")
+    home.ctl("vm", "migrate", "g", "--to", "b", "--with-disks", timeout=240)
     takes = time.monotonic() - begun
     for number in range(int(os.environ.get("MOVE_CUTS", "9"))):
         host = only_host(home)
         back_to(home, host, first)
         other, after = "ba"[host == "b"], chance.uniform(0, 1.2 * takes)
         mover = threading.Thread(target=home.ctl, args=("vm", "migrate", "g", "--to", other, "--with-disks"),
-                                 kwargs={"code": None})
+                                 kwargs={"code": None, "timeout": 300})
         mover.start()
         time.sleep(after)
         cut = (host, other, host + other)[number % 3]

@@ -403,6 +403,24 @@ static void test_checkpoint(void **state)
     assert_int_equal(saved_find("g").state, SAVED_WHOLE);
 }
 
+/* A guest that was reverted to its checkpoint, and not restored since, is saved in it at the other host. */
+static void test_reverted(void **state)
+{
+    (void)state;
+    checkpoint_make();
+    revert();
+    checkpoints_offer();
+    assert_true(saved_in_checkpoint("g") && offer.part[2].is_saved && !offer.part[0].is_saved);
+    copy_begin();
+    admit();
+    copy_go(200000);
+    arrive_disks_keep(arrive);
+    leave_disks_left(leave, false, false);
+    for (unsigned i = 0; i < 20000; i++, turn())
+        assert_true(saved_in_checkpoint("g") && !strcmp(saved_find("g").lv->name, "cp.g.one.mem.2"));
+    assert_true(saved_find("g").bytes == MEMORY_BYTES && !volume("cp.g.one.mem"));
+}
+
 static void assert_no_uses(void)
 {
     const struct lvm_group *g = lvm_group_find("vg0");
@@ -824,6 +842,7 @@ static void running(unsigned turns)
 /* The store has a chunk, and the disk loses it before it is committed: what is read is right even so. */
 static void test_view_uncommitted(void **state)
 {
+    (void)state;
     static uint8_t was[EXTENT], is[EXTENT];
     struct lvm_group *g = lvm_group_find("vg0");
     struct disk *view;
@@ -842,11 +861,9 @@ static void test_view_uncommitted(void **state)
         while (n_under_way || s->entered != s->committed)
             turn();
     }
-    power_disks[0].blink_before = 0;
     places = 1024;
     view->ops->close(view);
     guest_stops();
-    (void)state;
 }
 
 static void test_running(void **state)
@@ -961,6 +978,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_checkpoint, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_reverted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_deleted_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_kept, set_up, tear_down),

@@ -32,10 +32,13 @@ uint64_t fpu_host_xcr0 = 7;
 /* ---- tests ---- */
 
 static struct vm guest;
+static unsigned version; /* of the field */
 
 static int set_up(void **state)
 {
     (void)state;
+    version = 2;
+    fake_saved = (struct saved){ .state = SAVED_NONE };
     guest = (struct vm){ .config = { .name = "test", .n_cpus = 1, .memory_bytes = GIB, .pin = -1, .n_disks = 1 } };
     guest.config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "godwit", "db" } };
     fake_parts[0] = (struct checkpoint_part){ .checkpoint = "cp1", .disk = 0, .time_s = 7, .bytes = 12 * MIB };
@@ -51,9 +54,11 @@ static bool carried(struct vm_offer *o, size_t cut)
 {
     static uint8_t bytes[VM_OFFER_MAX];
     struct wr w = wr_init(bytes, sizeof(bytes));
+    w.version = version;
     offer_checkpoints_write(&guest, &w);
     assert_false(w.bad);
     struct rd r = rd_init(bytes, w.len - cut);
+    r.version = version;
     *o = (struct vm_offer){ .config = guest.config };
     return offer_checkpoints_read(o, &r) && !r.bad && !rd_left(&r) && offer_checkpoints_fit(o);
 }
@@ -67,6 +72,36 @@ static void test_carried(void **state)
     assert_memory_equal(o.part, fake_parts, 2 * sizeof(o.part[0]));
     for (size_t cut = 1; cut < 60; cut++)
         assert_false(carried(&o, cut));
+}
+
+/* The memory in which the guest is saved, as it was reverted to it: what is saved has no field of its own then, and a
+ * host of before, which would not know of it, does not get the guest. */
+static void test_reverted(void **state)
+{
+    static struct vm_offer o;
+    static struct vm_knows k;
+    static const struct lvm_lv lv = { .tags = "godwit.checkpoint=test:cp1" };
+    struct name_list lacks = { .n = 0 };
+    (void)state;
+    assert_int_equal(offer_checkpoints_needs(&guest), 1);
+    fake_saved = (struct saved){ .state = SAVED_WHOLE, .lv = &lv };
+    fake_parts[1].is_saved = true;
+    assert_int_equal(offer_checkpoints_needs(&guest), 2);
+    assert_int_equal(offer_saved_needs(&guest), 0);
+    assert_true(carried(&o, 0) && o.part[1].is_saved && !o.part[0].is_saved);
+    vm_knows_here(&k);
+    for (unsigned i = 0; i < k.n; i++)
+        if (k.part[i].id == OFFER_FIELD_CHECKPOINTS)
+            k.part[i].version = 1;
+    vm_offer_unknown(&guest, &k, &lacks);
+    assert_string_equal(lacks.text, "checkpoints");
+    fake_parts[0].is_saved = true; /* a disk */
+    assert_false(carried(&o, 0));
+    fake_saved = (struct saved){ .state = SAVED_NONE };
+    fake_parts[0].is_saved = fake_parts[1].is_saved = false;
+    version = 1;
+    assert_true(carried(&o, 0));
+    assert_memory_equal(o.part, fake_parts, 2 * sizeof(o.part[0]));
 }
 
 static void test_malformed(void **state)
@@ -117,6 +152,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_carried, set_up),
+        cmocka_unit_test_setup(test_reverted, set_up),
         cmocka_unit_test_setup(test_malformed, set_up),
         cmocka_unit_test_setup(test_unknown, set_up),
     };
