@@ -18,6 +18,7 @@
 #include "kernel/host/pcpu.h"
 #include "kernel/host/watchdog.h"
 #include "kernel/host/x86/paging.h"
+#include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
 #include "kernel/lib/version.h"
 #include "kernel/lib/wipe.h"
@@ -72,8 +73,8 @@ static void config_load(struct boot_info *bi)
     host_config = &config;
     bool found = boot_file_take(bi, config.host.pool_cpuid, &pool);
     cpu_pool_load(&config, cpuid_host, found ? (const char *)(uintptr_t)pool.base : NULL, pool.len);
-    log_info("config", "host %s, %u peers, %u guests, %u mistakes", config.host.name, config.n_peers, config.n_vms,
-             config.n_errors);
+    log_info("config", "host %s, %u peer%s, %u guest%s, %u mistake%s", config.host.name, config.n_peers,
+             FMT_S(config.n_peers), config.n_vms, FMT_S(config.n_vms), config.n_errors, FMT_S(config.n_errors));
 }
 
 static void enable_virtualization(void)
@@ -123,8 +124,8 @@ void kernel_entry(struct boot_info *bi)
     pcpu_init_boot(bi);
     ASSERT_EQ(this_pcpu()->index, 0);
     clock_init(bi);
-    log_info("host", "Godwit %s, image at 0x%lx, %u CPUs by %s", GODWIT_VERSION, bi->image_base, bi->n_cpus,
-             bi->cpu_source);
+    log_info("host", "Godwit %s, image at 0x%lx, %u CPU%s by %s", GODWIT_VERSION, bi->image_base, bi->n_cpus,
+             FMT_S(bi->n_cpus), bi->cpu_source);
     acpi_init(bi);
     watchdog_stop();
     pci_init();

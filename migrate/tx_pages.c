@@ -14,6 +14,7 @@
  * round, but only if the receiver has some version of it.  Then a delta is left to send, whereas a page never sent
  * would be sent whole, maybe in the blackout. */
 #include <stdio.h>
+#include "kernel/lib/fmt.h"
 #include "migrate/tx_impl.h"
 
 #define PEEK_US            250000 /* a harvest costs milliseconds and a fault per hot page, so not more often */
@@ -545,7 +546,8 @@ static struct mig_wait tx_verify_some(struct mig_tx *m)
     char list[ARRAY_SIZE(m->verify_gfn) * 20] = "";
     for (size_t i = 0, at = 0; i < MIN(m->verify_bad, ARRAY_SIZE(m->verify_gfn)); i++)
         at += (size_t)snprintf(list + at, sizeof(list) - at, " 0x%lx", m->verify_gfn[i]);
-    tx_fail(m, HV_E_DIGEST, true, "verify: %lu pages changed without a dirty mark, first gfns:%s", m->verify_bad, list);
+    tx_fail(m, HV_E_DIGEST, true, "verify: %lu page%s changed without a dirty mark, first gfns:%s", m->verify_bad,
+            FMT_S(m->verify_bad), list);
     return tx_wait(MIG_WAIT_DONE);
 }
 

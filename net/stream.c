@@ -15,6 +15,7 @@
  *
  * Keepalive detects a dead peer, also while data is outstanding: after 2 s of silence a probe each second; four
  * unanswered probes end the connection. */
+#include "kernel/lib/fmt.h"
 #include "net/net_internal.h"
 
 #include <lwip/priv/tcp_priv.h>
@@ -789,7 +790,8 @@ static void clients_listen(void)
                   config->host.api_port == config->host.port ? "that is the peers' port ([host] port)"
                                                              : hv_err_text(e));
     else
-        log_info("net", "management interface on port %u for %u clients", config->host.api_port, config->n_clients);
+        log_info("net", "management interface on port %u for %u client%s", config->host.api_port, config->n_clients,
+                 FMT_S(config->n_clients));
 }
 
 enum hv_err streams_init(const struct net_params *p)

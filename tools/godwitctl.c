@@ -187,9 +187,10 @@ static const struct command {
     { { "volume", "revert" }, 1, 1, "[STORE/]SNAPSHOT", "",
       "make a volume what its snapshot is, and drop the snapshot; asks (--yes: does not)",
       "volume revert web-monday", cmd_volume_revert },
-    { { "volume", "import" }, 2, 2, "FILE [STORE/]VOLUME", "base raw",
-      "write a disk image into a volume; qcow2, VHDX, VMDK and others are converted by qemu-img (--base: make it a base "
-      "volume, read-only; --raw: take the file as it is).  After an interruption the same command goes on",
+    { { "volume", "import" }, 2, 2, "FILE [STORE/]VOLUME", "base raw overwrite",
+      "write a disk image into a volume, which is made if need be; qcow2, VHDX, VMDK and others are converted by "
+      "qemu-img (--base: make it a base volume, read-only; --raw: take the file as it is; --overwrite: what is in the "
+      "volume may be lost, without asking).  After an interruption the same command goes on",
       "volume import debian-12.qcow2 debian --base --host alpha", cmd_volume_import },
     { { "volume", "export" }, 2, 2, "[STORE/]VOLUME FILE", "force",
       "read a volume into a file, raw (--force: write over it)", "volume export web web.img", cmd_volume_export },
@@ -644,6 +645,15 @@ static const char *words_join(char out[256], const char *const *words, int n)
     return out;
 }
 
+/* A command and all arguments, with spaces, as it is to be typed; returns out. */
+static const char *command_text(char out[1024], const char *command, int n, char **argv)
+{
+    size_t len = (size_t)snprintf(out, 1024, "%s", command);
+    for (int i = 0; i < n && len < 1024; i++)
+        len += (size_t)snprintf(out + len, 1024 - len, " %s", argv[i]);
+    return out;
+}
+
 /* The words of a command, or of a group, that argv begins with, if letters were typed wrong.  Returns their number; 0:
  * it is like none. */
 static int words_meant(int argc, char **argv, const char *meant[WORDS_MAX])
@@ -665,7 +675,7 @@ static int words_meant(int argc, char **argv, const char *meant[WORDS_MAX])
 static enum exit_code unknown_command(int argc, char **argv)
 {
     const char *meant[WORDS_MAX] = { NULL };
-    char typed[256], group[256];
+    char typed[256], group[256], whole[1024];
     int n = words_meant(argc, argv, meant);
     bool same = true;
     for (int i = 0; i < n; i++)
@@ -675,31 +685,31 @@ static enum exit_code unknown_command(int argc, char **argv)
     if (!n)
         return fail(EXIT_USAGE, "no such command: %s; `godwitctl help` lists them", typed);
     if (!same)
-        return fail(EXIT_USAGE, "no such command: %s; did you mean `godwitctl %s`?", typed, group);
+        return fail(EXIT_USAGE, "no such command: %s; did you mean `godwitctl %s`?", typed,
+                    command_text(whole, group, argc - n, argv + n));
     return fail(EXIT_USAGE, "no such command: %s; `godwitctl help %s` lists those that there are", typed, group);
 }
 
 /* There is one argument too many, and it is the name of a host, as the first or the last.  False: it is neither. */
 static bool host_misplaced(const struct command *c, int argc, char **argv)
 {
-    char rest[1024] = "";
+    char whole[1024];
     int at = config_host(argv[argc - 1]) ? argc - 1 : 0;
+    char **rest = at ? argv : argv + 1;
     if (!config_host(argv[at]))
         return false;
-    for (int i = 0; i < argc; i++) {
-        size_t n = strlen(rest);
-        if (i != at)
-            snprintf(rest + n, sizeof(rest) - n, " %s", argv[i]);
-    }
-    fail(EXIT_USAGE, "did you mean `godwitctl %s%s --host %s`?", command_name(c), rest, argv[at]);
+    command_text(whole, command_name(c), argc - 1, rest);
+    fail(EXIT_USAGE, "did you mean `godwitctl %s --host %s`?", whole, argv[at]);
     return true;
 }
 
 /* The number of arguments is wrong. */
 static enum exit_code wrong_arguments(const struct command *c, int argc, char **argv, const char *config)
 {
+    char whole[1024];
     if (argc == c->max_args + 1 && !options.to && list_has_word(c->options, "to"))
-        return fail(EXIT_USAGE, "did you mean `godwitctl %s %s --to %s`?", command_name(c), argv[0], argv[argc - 1]);
+        return fail(EXIT_USAGE, "did you mean `godwitctl %s --to %s`?",
+                    command_text(whole, command_name(c), argc - 1, argv), argv[argc - 1]);
     if (argc == c->max_args + 1 && !options.host && config_load(config) == EXIT_GOOD && host_misplaced(c, argc, argv))
         return EXIT_USAGE;
     return fail(EXIT_USAGE, "usage: godwitctl %s %s", command_name(c), c->args);

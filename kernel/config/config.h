@@ -209,6 +209,8 @@ int config_disk_place(const struct disk_config *d, char *out, size_t cap);
  *  they do not fit into cap (CONFIG_DISK_TEXT_MAX does). */
 #define CONFIG_DISK_TEXT_MAX 512u
 size_t config_disk_write(const struct disk_config *d, char *out, size_t cap);
+/** As godwit.conf has it. */
+const char *config_autostart_word(enum autostart a);
 /** The lines of section [vm NAME] in text, from the one with its name on.  NULL: there is none. */
 const char *config_vm_text(const char *text, size_t len, const char *name, size_t *section_len);
 

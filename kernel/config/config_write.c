@@ -92,11 +92,16 @@ size_t config_disk_write(const struct disk_config *d, char *out, size_t cap)
     return t.len < cap ? t.len : 0;
 }
 
-size_t config_vm_write(const struct vm_config *c, char *out, size_t cap)
+const char *config_autostart_word(enum autostart a)
 {
-    static const char *const autostart[] = {
+    static const char *const words[] = {
         [AUTOSTART_NO] = "no", [AUTOSTART_YES] = "yes", [AUTOSTART_ALWAYS] = "always", [AUTOSTART_LAST] = "last"
     };
+    return words[a];
+}
+
+size_t config_vm_write(const struct vm_config *c, char *out, size_t cap)
+{
     static const char *const on_shutdown[] = {
         [ON_SHUTDOWN_REFUSE] = "refuse", [ON_SHUTDOWN_STOP] = "stop", [ON_SHUTDOWN_EVACUATE] = "evacuate"
     };
@@ -105,7 +110,7 @@ size_t config_vm_write(const struct vm_config *c, char *out, size_t cap)
     files_write(&t, c);
     if (c->cmdline[0])
         line(&t, "cmdline = %s\n", c->cmdline);
-    line(&t, "cpu = %s\nautostart = %s\non-shutdown = %s\n", c->cpu, autostart[c->autostart],
+    line(&t, "cpu = %s\nautostart = %s\non-shutdown = %s\n", c->cpu, config_autostart_word(c->autostart),
          on_shutdown[c->on_shutdown]);
     if (c->start_order != CONFIG_START_ORDER_DEFAULT)
         line(&t, "start-order = %u\n", c->start_order);

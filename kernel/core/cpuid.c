@@ -19,6 +19,7 @@
  *   invariant TSC   a move may bring another TSC rate; the clock page (pvclock.c) can announce it, the bare TSC cannot
  *   TOPOEXT         the older leaves describe 1 to 8 equal cores well enough */
 #include "kernel/core/cpuid.h"
+#include "kernel/lib/fmt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -826,14 +827,14 @@ static unsigned check_features(const struct cpuid_table *host, const struct cpui
         missing_features(&known, &unknown, &guest->e[i], cpuid_find(host, guest->e[i].leaf, guest->e[i].subleaf));
     if (known.n) {
         snprintf(text, sizeof(text), "this host's processor lacks %u feature%s that the guest was promised: %s",
-                 known.n, known.n == 1 ? "" : "s", known.text);
+                 known.n, FMT_S(known.n), known.text);
         add_reason(ctx, text);
     }
     if (unknown.n) {
         snprintf(text, sizeof(text),
                  "the guest was promised %u processor feature%s that this host's version of Godwit does not know (%s): "
                  "update this host",
-                 unknown.n, unknown.n == 1 ? "" : "s", unknown.text);
+                 unknown.n, FMT_S(unknown.n), unknown.text);
         add_reason(ctx, text);
     }
     return known.n + unknown.n;

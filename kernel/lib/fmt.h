@@ -17,4 +17,7 @@ int fmt_snprintf(char *buf, size_t cap, const char *fmt, ...) HV_PRINTF(3, 4);
  *  multiple of 20. */
 #define FMT_TENTHS(n, unit) (((n) + (unit) / 20) / (unit)), (((n) + (unit) / 20) / ((unit) / 10) % 10)
 
+/** Of a plural: "%u volume%s", n, FMT_S(n). */
+#define FMT_S(n) ((n) == 1 ? "" : "s")
+
 #endif

@@ -5,6 +5,7 @@
  * What a request changes is in memory when it is answered, and on the disk when its job has ended. */
 #include <stdio.h>
 #include <string.h>
+#include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
 #include "kernel/manage/api.h"
 #include "kernel/manage/api_call.h"
@@ -116,8 +117,7 @@ static void answer_mistakes(struct api_call *c, const struct mistakes *m)
     json_end(j);
     json_str(j, "code", hv_err_name(HV_E_INVAL));
     json_str(j, "meaning", hv_err_text(HV_E_INVAL));
-    json_fmt(j, "message", "the definition of %s has %u mistake%s; nothing is changed", c->arg, m->n,
-             m->n == 1 ? "" : "s");
+    json_fmt(j, "message", "the definition of %s has %u mistake%s; nothing is changed", c->arg, m->n, FMT_S(m->n));
     json_end(j);
 }
 

@@ -9,9 +9,9 @@
 #include "kernel/manage/api_call.h"
 #include "kernel/manage/jobs.h"
 #include "kernel/manage/operate.h"
+#include "kernel/store/checkpoint.h"
 #include "kernel/store/disk_look.h"
 #include "kernel/store/lvm_change.h"
-#include "kernel/store/saved.h"
 #include "kernel/store/snapshot_make.h"
 #include "kernel/store/store_create.h"
 #include "kernel/vm/vm_disk.h"
@@ -157,12 +157,23 @@ void api_store_create(struct api_call *c)
 
 /* ---- volumes ---- */
 
+/* What the volume's tags say that it holds: "saved GUEST", "checkpoint GUEST:NAME", "import BYTES"...; "": nothing. */
+static void volume_holds(const struct lvm_lv *lv, char *out, size_t len)
+{
+    static const char *const tags[] = { "godwit.import", CHECKPOINT_TAG,    LVM_TAG_MOVE, "godwit.saving",
+                                        SAVED_TAG,       "godwit.restored", "godwit.name" };
+    *out = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(tags) && !*out; i++)
+        if (lvm_lv_tag(lv, tags[i]))
+            snprintf(out, len, "%s %s", tags[i] + strlen("godwit."), lvm_lv_tag(lv, tags[i]));
+}
+
 static void put_volume(struct json *o, struct lvm_group *g, const struct lvm_lv *lv)
 {
     const struct lvm_lv *snap = lvm_snap_of(&g->vg, lv);
     const struct lvm_lv *base = snap ? lvm_lv_find(&g->vg, snap->snap.origin) : NULL;
     const char *sha256 = lvm_lv_tag(lv, "godwit.sha256"), *owner = vm_disk_owner(g->vg.name, lv->name, NULL);
-    char why[300];
+    char why[300], holds[CHECKPOINT_TAG_LEN + 16];
     bool whole = !lvm_filled(g, lv, WHY(why));
     json_object(o, NULL);
     json_str(o, "name", lv->name);
@@ -176,6 +187,8 @@ static void put_volume(struct json *o, struct lvm_group *g, const struct lvm_lv 
     json_str(o, "guest", owner ? owner : "");
     json_str(o, "base", base ? base->name : "");
     json_str(o, "sha256", sha256 ? sha256 : "");
+    volume_holds(lv, holds, sizeof(holds));
+    json_str(o, "holds", holds);
     json_end(o);
 }
 

@@ -54,6 +54,7 @@ static void put_vm(struct json *j, const struct vm *vm)
     json_num(j, "cpus", v->n_cpus);
     json_str(j, "cpu", v->cpu);
     json_bool(j, "autostart", v->autostart != AUTOSTART_NO);
+    json_str(j, "autostart_mode", config_autostart_word(v->autostart));
     char waits[256];
     if (vm_state(vm) != VM_STOPPED && vm_state(vm) != VM_INCOMING)
         json_num(j, "age_us", clock_us() - vm->here_us);

@@ -187,8 +187,8 @@ static void cmd_host(int argc, char **argv)
     struct page_stats p = page_stats();
     print("name: %s", host_config->host.name);
     print("version: Godwit %s", GODWIT_VERSION);
-    print("processor: %s, %u CPUs (from %s), TSC %lu kHz", cpu_ops ? cpu_ops->name : "no virtualization", pcpu_count,
-          boot->cpu_source, clock_tsc_hz / 1000);
+    print("processor: %s, %u CPU%s (from %s), TSC %lu kHz", cpu_ops ? cpu_ops->name : "no virtualization", pcpu_count,
+          FMT_S(pcpu_count), boot->cpu_source, clock_tsc_hz / 1000);
     print("memory_total_kib: %lu", p.total_bytes / KIB);
     print("memory_free_kib: %lu", p.free_bytes / KIB);
     print("memory_promised_kib: %lu", vm_memory_promised() / KIB);
@@ -319,8 +319,8 @@ static void cmd_vm_restore(int argc, char **argv)
 static void checkpoints_print(const char *guest)
 {
     for (struct checkpoint c = checkpoint_first(guest); c.group; c = checkpoint_next(guest, &c))
-        print("%-24s %lu s since 1970, %s, %u volumes, %lu MiB in %s%s", c.name, c.time_s,
-              c.memory ? "with memory" : "without memory", c.n_disks, c.bytes / MIB, c.group->vg.name,
+        print("%-24s %lu s since 1970, %s, %u volume%s, %lu MiB in %s%s", c.name, c.time_s,
+              c.memory ? "with memory" : "without memory", c.n_disks, FMT_S(c.n_disks), c.bytes / MIB, c.group->vg.name,
               c.reverting ? ", being reverted to" : "");
 }
 
@@ -648,15 +648,36 @@ static const struct command {
 };
 /* clang-format on */
 
+#define HELP_COLUMNS 80
+#define HELP_AT      41 /* the column of what a command does */
+
+/* The length of as many words as fit into so many columns. */
+static int words_fit(const char *text, size_t columns)
+{
+    size_t n = strlen(text);
+    if (n > columns)
+        for (n = columns; n && text[n] != ' '; n--)
+            ;
+    return (int)n;
+}
+
 static void cmd_help(int argc, char **argv)
 {
     (void)argc, (void)argv;
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-        char left[48];
+        char left[HELP_COLUMNS];
         const struct command *c = &commands[i];
-        snprintf(left, sizeof(left), "%s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "",
+        const char *right = c->help;
+        snprintf(left, sizeof(left), "  %s%s%s %s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "",
                  c->args);
-        print("  %-38s %s", left, c->help);
+        if (strlen(left) >= HELP_AT) {
+            print("%s", left);
+            left[0] = '\0';
+        }
+        for (int n; (n = words_fit(right, HELP_COLUMNS - HELP_AT - 1)); left[0] = '\0') {
+            print("%-*s%.*s", HELP_AT, left, n, right);
+            right += n + (right[n] == ' ');
+        }
     }
 }
 

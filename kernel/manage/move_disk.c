@@ -783,9 +783,9 @@ static void move_sum_up(const struct disk_move *d, char *text, size_t len)
         snprintf(text, len, "%s%s", d->why, d->after);
         return;
     }
-    int n = snprintf(text, len, "vd%c of %s is on %s now: %lu MiB read, %lu MiB of them zero, %u rounds, %lu.%lu s",
+    int n = snprintf(text, len, "vd%c of %s is on %s now: %lu MiB read, %lu MiB of them zero, %u round%s, %lu.%lu s",
                      'a' + d->disk, d->guest, d->to_text, d->stats.copied / MIB, d->stats.zero / MIB, d->stats.rounds,
-                     ms / 1000, ms % 1000 / 100);
+                     FMT_S(d->stats.rounds), ms / 1000, ms % 1000 / 100);
     if (!d->cold)
         n += snprintf(text + n, len - (size_t)n,
                       "; its requests waited %lu.%lu ms at most for the exchange, and took %lu.%lu ms at most",

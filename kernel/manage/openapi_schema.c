@@ -119,8 +119,8 @@ const struct openapi_schema openapi_schemas[] = {
     { "Event", "number:n uptime_us:n unix_us:n kind:host|guest|move|disk|peer|job|audit subject:s what:s text:s" },
     { "Vms", "vms:[VmRow] next?:s" },
     { "VmRow", "name:s state:stopped|running|paused|crashed|incoming moving:b doubt?:s memory_bytes:n needed_bytes:n cpus:n "
-               "cpu:s autostart:b age_us?:n waits?:s starting:b start_text?:s start_code?:s crash_reason?:s left_to?:s "
-               "saving?:b saved?:s "
+               "cpu:s autostart:b autostart_mode:no|yes|always|last age_us?:n waits?:s starting:b start_text?:s "
+               "start_code?:s crash_reason?:s left_to?:s saving?:b saved?:s "
                "power_button?:unused|ready|pressed|taken" },
     { "Defined", "job:n created:b at_next_start:b warning:s" },
     { "Attached", "job:n device:s at_next_start:b warning:s" },
@@ -170,7 +170,8 @@ const struct openapi_schema openapi_schemas[] = {
     { "Store", "name:s uuid:s state:good|read-only|unusable why:s bytes:n free_bytes:n extent_bytes:n volumes:n "
                "disks:[s]" },
     { "Volumes", "volumes:[Volume]" },
-    { "Volume", "name:s uuid:s bytes:n allocated_bytes:n read_only:b usable:b why:s open:b guest:s base:s sha256:s" },
+    { "Volume", "name:s uuid:s bytes:n allocated_bytes:n read_only:b usable:b why:s open:b guest:s base:s sha256:s "
+                "holds:s" },
     { NULL, NULL },
 };
 

@@ -4,6 +4,7 @@
  * Here: what is allowed, and checkpoints of stopped guests, which are one commit.  Those of guests that are up go on in
  * save.c, reverts in restore.c. */
 #include "kernel/peers/checkpoint.h"
+#include "kernel/lib/fmt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -92,8 +93,8 @@ static enum hv_err disks_match(const struct vm_config *v, const struct checkpoin
         n++;
     }
     if (n != c->n_disks)
-        return REFUSE(HV_E_UNSUPP, "%s had %u volumes at the checkpoint %s, and has %u: attach them again", v->name,
-                      c->n_disks, c->name, n);
+        return REFUSE(HV_E_UNSUPP, "%s had %u volume%s at the checkpoint %s, and has %u: attach them again", v->name,
+                      c->n_disks, FMT_S(c->n_disks), c->name, n);
     return HV_OK;
 }
 
@@ -223,7 +224,7 @@ bool checkpoint_create_step(void)
             continue;
         }
         *at = c->next;
-        snprintf(good, sizeof(good), "the checkpoint %s is there, of %u volumes", c->m.tag, c->m.n);
+        snprintf(good, sizeof(good), "the checkpoint %s is there, of %u volume%s", c->m.tag, c->m.n, FMT_S(c->m.n));
         struct store_watch w = c->watch;
         checkpoint_make_end(&c->m);
         mem_free(c, sizeof(*c));

@@ -11,6 +11,7 @@
  *
  * After a power cut, what was being saved is removed by leftovers_step(). */
 #include "kernel/peers/save.h"
+#include "kernel/lib/fmt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -457,10 +458,10 @@ static void saved_now(struct save *s)
     char *result = s->text;
     if (s->is_checkpoint)
         snprintf(result, sizeof(s->text),
-                 "the checkpoint %s is there, %lu MiB of memory and %u volumes in %lu ms; the guest was stopped for "
+                 "the checkpoint %s is there, %lu MiB of memory and %u volume%s in %lu ms; the guest was stopped for "
                  "%lu ms, and its disks waited for %lu ms",
-                 s->cp.tag, DIV_ROUND_UP(s->rec.bytes, MIB), s->cp.n, us / 1000, (s->go_us - s->stop_us) / 1000,
-                 (clock_us() - s->stop_us) / 1000);
+                 s->cp.tag, DIV_ROUND_UP(s->rec.bytes, MIB), s->cp.n, FMT_S(s->cp.n), us / 1000,
+                 (s->go_us - s->stop_us) / 1000, (clock_us() - s->stop_us) / 1000);
     else
         snprintf(result, sizeof(s->text), "%s is saved in %s/%s, %lu MiB in %lu ms%s", s->o.job.guest, s->vg, s->lv,
                  DIV_ROUND_UP(s->rec.bytes, MIB), us / 1000,

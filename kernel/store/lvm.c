@@ -4,6 +4,7 @@
  * LVM2 writes a new text beside the old one, then the header of the metadata area (lvm_label.h): so a header whose
  * checksum * holds names a whole text.  Each disk of a group has the text; the highest seqno is the group. */
 #include "kernel/store/lvm.h"
+#include "kernel/lib/fmt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -232,8 +233,8 @@ static void group_check(struct lvm_group *g)
     if (g->why_not[0])
         log_error("store", "volume group %s cannot be used: %s", g->vg.name, g->why_not);
     else
-        log_info("store", "volume group %s: %u volumes in extents of %lu KiB", g->vg.name, g->vg.n_lvs,
-                 g->vg.extent_bytes / KIB);
+        log_info("store", "volume group %s: %u volume%s in extents of %lu KiB", g->vg.name, g->vg.n_lvs,
+                 FMT_S(g->vg.n_lvs), g->vg.extent_bytes / KIB);
 }
 
 void lvm_scan(void)

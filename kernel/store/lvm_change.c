@@ -4,6 +4,7 @@
  * A volume's segments lie one after another in vg.seg[].  When it gets one more they move to the end of that array; the
  * places that they leave have count 0 and take no extents.  A volume that is removed leaves a place without name and
  * UUID.  Both are gone when the new text is read back (lvm_commit.c). */
+#include "kernel/lib/fmt.h"
 #include "kernel/store/lvm_change_impl.h"
 
 #include <stdio.h>
@@ -350,20 +351,20 @@ enum hv_err lvm_change_add_reserved(struct lvm_change *c, const char *name, cons
     return lv_add(c, name, r->seg, r->n_segs, lv, why);
 }
 
-static enum hv_err snapless_check(struct lvm_change *c, const struct lvm_lv *lv, struct why *why)
+static enum hv_err snapless_check(const struct lvm_vg *vg, const struct lvm_lv *lv, struct why *why)
 {
-    unsigned n = lvm_snap_count(&c->vg, lv);
-    return n ? REFUSE(HV_E_BUSY, "the volume %s/%s has %u snapshots or clones; delete them first", c->vg.name, lv->name,
-                      n)
+    unsigned n = lvm_snap_count(vg, lv);
+    return n ? REFUSE(HV_E_BUSY, "the volume %s/%s has %u snapshot%s or clone%s; delete %s first", vg->name, lv->name,
+                      n, FMT_S(n), FMT_S(n), n == 1 ? "it" : "them")
              : HV_OK;
 }
 
-static enum hv_err resize_check(struct lvm_change *c, const struct lvm_lv *lv, struct why *why)
+enum hv_err lvm_change_may_resize(const struct lvm_vg *vg, const struct lvm_lv *lv, struct why *why)
 {
     if (!lv->linear)
-        return REFUSE(HV_E_UNSUPP, "the volume %s/%s is of type \"%s\", which only LVM2 can resize", c->vg.name,
-                      lv->name, lv->type);
-    return snapless_check(c, lv, why);
+        return REFUSE(HV_E_UNSUPP, "the volume %s/%s is of type \"%s\", which only LVM2 can resize", vg->name, lv->name,
+                      lv->type);
+    return snapless_check(vg, lv, why);
 }
 
 static void lv_shrink(struct lvm_change *c, struct lvm_lv *lv, uint32_t extents)
@@ -380,7 +381,7 @@ static void lv_shrink(struct lvm_change *c, struct lvm_lv *lv, uint32_t extents)
 enum hv_err lvm_change_resize(struct lvm_change *c, struct lvm_lv *lv, uint32_t extents, struct why *why)
 {
     struct lvm_seg seg[LVM_RESERVE_SEGS];
-    enum hv_err e = resize_check(c, lv, why);
+    enum hv_err e = lvm_change_may_resize(&c->vg, lv, why);
     if (e)
         return e;
     if (!extents)
@@ -400,7 +401,7 @@ enum hv_err lvm_change_grow_reserved(struct lvm_change *c, struct lvm_lv *lv, co
 {
     ASSERT(r->group == c->group);
     snprintf(c->what, sizeof(c->what), "resize %s", lv->name);
-    enum hv_err e = resize_check(c, lv, why);
+    enum hv_err e = lvm_change_may_resize(&c->vg, lv, why);
     return e ? e : segs_append(c, lv, r->seg, r->n_segs, why);
 }
 
@@ -435,7 +436,7 @@ enum hv_err lvm_change_remove(struct lvm_change *c, struct lvm_lv *lv, struct wh
 {
     enum hv_err e = usable_check(c, lv, "remove", why);
     if (!e)
-        e = snapless_check(c, lv, why);
+        e = snapless_check(&c->vg, lv, why);
     if (e)
         return e;
     snprintf(c->what, sizeof(c->what), "remove %s", lv->name);

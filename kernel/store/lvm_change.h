@@ -35,9 +35,11 @@ struct lvm_lv *lvm_change_find(struct lvm_change *c, const char *name);
  *  HV_E_NOMEM: too few free extents, or too many volumes. */
 HV_MUST_CHECK enum hv_err lvm_change_add(struct lvm_change *c, const char *name, uint32_t extents, struct lvm_lv **lv,
                                          struct why *why);
+/** Can its size change?  HV_E_UNSUPP: lv is not linear.  HV_E_BUSY: it has snapshots or clones. */
+HV_MUST_CHECK enum hv_err lvm_change_may_resize(const struct lvm_vg *vg, const struct lvm_lv *lv, struct why *why);
 /** Give a linear volume so many extents.  It keeps its first ones; new ones keep their old contents.  HV_E_INVAL: 0.
- *  HV_E_NOMEM: as above.  HV_E_UNSUPP: lv is not linear.  HV_E_BUSY: it has snapshots or clones.  Of the store of a
- *  snapshot this is the space for what differs. */
+ *  HV_E_NOMEM: as above.  Errors of lvm_change_may_resize().  Of the store of a snapshot this is the space for what
+ *  differs. */
 HV_MUST_CHECK enum hv_err lvm_change_resize(struct lvm_change *c, struct lvm_lv *lv, uint32_t extents, struct why *why);
 /** Snapshots of it, and of which it is the store, follow.  Errors: as the name in lvm_change_add(); HV_E_UNSUPP: lv is
  *  part of a volume of another type. */

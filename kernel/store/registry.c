@@ -294,7 +294,8 @@ static void registry_take(unsigned half, uint64_t generation)
     if ((!was || strcmp(was, owner)) && registry_put("host", owner, strlen(owner), WHY(why)))
         log_error("store", "the registry of volume group %s does not get its owner: %s", r.group, why);
     examine_end(OWN);
-    log_info("store", "registry: volume group %s, generation %lu, %u entries", r.group, generation, r.table->n);
+    log_info("store", "registry: volume group %s, generation %lu, %u entr%s", r.group, generation, r.table->n,
+             r.table->n == 1 ? "y" : "ies");
 }
 
 /* No half is whole. */

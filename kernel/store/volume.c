@@ -213,6 +213,9 @@ static enum hv_err resize_begin(struct volume_op *op, const struct lvm_lv *lv, b
     const char *group = op->group->vg.name;
     if (lvm_snap_of(&op->group->vg, lv))
         return REFUSE(HV_E_UNSUPP, "%s/%s is a clone or snapshot, which has the size of its base", group, lv->name);
+    enum hv_err e = lvm_change_may_resize(&op->group->vg, lv, why);
+    if (e)
+        return e;
     if (op->extents > lv->extents)
         return zero_begin(op, lv, op->extents - lv->extents, why);
     if (op->extents < lv->extents && !sure)

@@ -8,6 +8,7 @@
  * removed when it stops while the host runs on.  So after a power cut, and after a shutdown of the host that has
  * stopped its guests, it says what was; and while a start is still waiting for the peers it stays. */
 #include "kernel/vm/vm_define.h"
+#include "kernel/lib/fmt.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -136,7 +137,7 @@ static void definitions_load(void)
         definition_load(e + strlen("vm/"), text, len);
     }
     if (n)
-        log_info("vm", "the registry defines %u guests", n);
+        log_info("vm", "the registry defines %u guest%s", n, FMT_S(n));
 }
 
 /* ---- who is up ---- */

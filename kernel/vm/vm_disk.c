@@ -392,9 +392,11 @@ bool vm_disk_waiting(const struct vm *vm, char *text, size_t len)
     else if (d && d->lost_us)
         snprintf(text, len, "waiting for its disk: %s unreachable since %lu s: %s", d->name, seconds_since(d->lost_us),
                  d->why);
-    else if (d)
+    else if (d && d->oldest_us)
         snprintf(text, len, "waiting for its disk: %s has not answered a request for %lu s", d->name,
-                 d->oldest_us ? seconds_since(d->oldest_us) : 0);
+                 seconds_since(d->oldest_us));
+    else if (d)
+        snprintf(text, len, "waiting for its disk: %s is being opened", d->name);
     else if (vm->disks.waiting)
         snprintf(text, len, "waiting for its disk");
     return vm->disks.waiting;

@@ -72,6 +72,7 @@ def help_and_mistakes(host):
     text = host.command("help")
     for word in ("host", "vm list", "vm start", "migrate", "log", "poweroff"):
         assert word.split()[0] in text, f"`help` does not name {word}"
+    assert max(map(len, text.splitlines())) <= 80 and "without asking the peers" in text, text
     for wrong in ("frobnicate", "vm start nobody", "vm console nobody", "migrate nobody b", "vm"):
         assert host.command(wrong).strip(), f"`{wrong}` is answered with nothing"
     start = host.serial.mark()

@@ -307,12 +307,19 @@ def test_image_converted():
         try:
             for image in (path, qcow2):                         # the volume is there the second time
                 got.clear()
-                out, err = a.ctl("volume", "import", image, "g/v", "--base")
+                out, err = a.ctl("volume", "import", image, "g/v", "--base", *["--overwrite"] * (image == qcow2))
                 assert got == raw and "base volume" in out, (image, out, err)
                 assert ("converting" in err) == (image == qcow2), err
                 a.answers["GET /v1/stores/g/volumes"] = {"volumes": [{"name": "v"}]}
             made = [json.loads(body) for question, body in a.asked if question == "POST /v1/stores/g/volumes"]
             assert made == [{"name": "v", "bytes": len(raw)}], made
+            asked = len(a.asked)
+            a.answers["GET /v1/stores/g/volumes"] = {"volumes": [{"name": "v", "holds": "saved web", "bytes": MIB}]}
+            err = a.ctl("volume", "import", path, "g/v", stdin="no\n", code=1)[1]
+            assert "v of a is there, with 1 MiB: saved web; lose all that is in it? (yes/no)" in err, err
+            assert not any(q.startswith(("POST", "PUT")) for q, _ in a.asked[asked:])
+            assert "bytes imported" in a.ctl("volume", "import", path, "g/v", stdin="yes\n")[0]
+            a.answers["GET /v1/stores/g/volumes"] = {"volumes": [{"name": "v", "holds": "import 0"}]}   # its own, begun
             a.answers["GET /v1/jobs/3"] = {"state": "failed", "code": "HV_E_DIGEST", "message": "its SHA-256 differs"}
             assert "SHA-256 differs (HV_E_DIGEST)" in a.ctl("volume", "import", path, "g/v", code=1)[1]
             saved = b"GODWITMG" + raw[8:]                           # a saved guest, from another host
@@ -434,6 +441,9 @@ def test_stores():
             (q, json.dumps(json.loads(b)) if b else b) for q, b in a.asked]
         assert "2 is no size; write it like 512M" in a.ctl("volume", "create", "web", "2", code=2)[1]
         assert re.search(r"^godwit/web +a +2.0 GiB", a.ctl("volume", "list")[0], re.M)
+        part = {"name": "cp", "bytes": 1 << 31, "holds": "checkpoint web:cp1", "usable": True, "read_only": True}
+        a.answers["GET /v1/stores/godwit/volumes"] = {"volumes": [part]}
+        assert re.search(r"^godwit/cp .* checkpoint web:cp1, read-only$", a.ctl("volume", "list")[0], re.M)
         a.answers["GET /v1/stores"] = {"stores": []}
         assert "has no store; `godwitctl store create a DISK`" in a.ctl("volume", "delete", "web", "--yes", code=1)[1]
         a.answers["GET /v1/stores"] = {"stores": [{"name": "x"}, {"name": "y"}]}
@@ -626,7 +636,8 @@ def test_pairings():
         assert paired() == [("a", str(a.api_port))], paired()
         assert "calls itself" not in ctl("add", "a", there, stdin="Yes\n")[1]
         ctl("add", "", there, "--yes", code=2)
-        ctl("add", "z", there, stdin="yes, but\n", code=5)
+        assert "fingerprint right? (yes/no)" in ctl("add", "z", there, stdin="yes, but\n", code=5)[1]
+        assert "(yes/no)" not in ctl("add", "z", there, "--yes")[1]
 
 
 def waits_for_a_place(a):
@@ -796,7 +807,8 @@ def test_progress_fits():
         assert " 28% disks 412 of 1024 MiB, 1234.6 MB/s, eta 5 s" in bars[0] and "[==" in bars[0], bars
         with tempfile.NamedTemporaryFile() as large:                # its SHA-256 takes a while, in many pieces
             large.truncate(300 * MIB)
-            began, shown = time.monotonic(), on_terminal(a, 80, "volume", "import", large.name, "web", "--raw")[1]
+            began, words = time.monotonic(), ("volume", "import", large.name, "web", "--raw", "--yes")
+            shown = on_terminal(a, 80, *words)[1]
             assert 1 <= shown.count("SHA-256, ") <= 10 * (time.monotonic() - began) + 1, shown.count("SHA-256, ")
         etas = [10**12, 900_000, 900_000]                           # at first it seems to take days
         a.answers["GET /v1/jobs/1"] = lambda _: {
@@ -864,8 +876,9 @@ def test_interrupted():
     with FakeHost() as a:
         a.answers.update({"GET /v1/migrations/1": moving(1000), "POST /v1/host/evacuate": busy,
                           "GET /v1/host/evacuate": busy, "GET /v1/jobs/1": JOB})
-        for words, says in (("vm migrate web --to b", "the move goes on; `godwitctl migration watch a/1`"),
-                            ("vm move-disk web vda --to g/v", "the host goes on; `godwitctl job watch a/1`"),
+        for words, says in (("vm save web", "shows it again, `godwitctl vm save-cancel web` ends it"),
+                            ("vm migrate web --to b", "the move goes on; `godwitctl migration watch a/1`"),
+                            ("vm move-disk web vda --to g/v", "`godwitctl vm move-disk web vda --cancel` ends it"),
                             ("host evacuate a", "the evacuation goes on; `godwitctl host evacuate a --status`")):
             code, shown = on_terminal(a, 80, *words.split(), then=lambda run, _: run.send_signal(signal.SIGINT))
             assert code == 130 and says in shown, (code, shown)
@@ -903,11 +916,13 @@ def test_help_and_guesses():
             assert shown == a.ctl(*words, "--help")[0]
             assert max(map(len, shown.splitlines())) <= 80 and not re.search(r" $", shown, re.M), shown
         assert re.fullmatch(r"godwitctl \d\S*\n", a.ctl("--version")[0])
-        for words, guess in (("vm strat web", "vm start"), ("hots list", "host list"), ("vm list --jsno", "--json"),
-                             ("vm migrate web b", "vm migrate web --to b"), ("vm list a", "vm list --host a"),
+        for words, guess in (("vm strat web", "vm start web"), ("hots list", "host list"), ("vm list --jsno", "--json"),
+                             ("vm migrate web b", "vm migrate web --to b"),
+                             ("vm move-disk web vda g/v", "vm move-disk web vda --to g/v"),
+                             ("vm list a", "vm list --host a"),
                              ("volume import a x g/v", "volume import x g/v --host a"),
                              ("file put a x", "file put x --host a"), ("file list a", "file list --host a"),
-                             ("vm disk atach web x", "vm disk attach"), ("vm nik dettach", "vm nic detach"),
+                             ("vm disk atach web x", "vm disk attach web x"), ("vm nik dettach", "vm nic detach"),
                              ("help vm lst", "vm list"), ("validat", "validate"), ("vm list --ful=1", None),
                              ("volume create x -1", None)):
             err = a.ctl(*words.split(), code=2)[1]

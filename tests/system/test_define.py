@@ -104,7 +104,7 @@ def test_definitions(own):
 
     a = own("a", link, **host)
     clients = Clients([a])
-    a.wait_log("registry: volume group godwit, generation 0, 1 entries")
+    a.wait_log("registry: volume group godwit, generation 0, 1 entry")
     bad, = files(bad="[vm bad]\nmemory = 65M\nkernel = walker\ncpu = fast\n")
     said = clients.ctl("vm", "define", bad, code=1)[1]
     assert f"{bad}:2: memory: expected: a size like 256M" in said and f"{bad}:4: cpu: expected: host, x86" in said, said

@@ -132,7 +132,7 @@ def test_snapshot_grows(own):
             f.write(random.Random(content).randbytes(72 * MIB))
         with open(path, "rb") as f:
             sums.append(hashlib.sha256(f.read()).hexdigest())
-        ctl("volume", "import", path, "web", "--raw", timeout=300)
+        ctl("volume", "import", path, "web", "--raw", "--overwrite", timeout=300)
         if not content:
             ctl("volume", "snapshot", "web", "monday")
             states.keep(godwit_registry=8, web=72, monday=64)

@@ -57,7 +57,7 @@ def check_mistakes(clients):
         f.truncate(40 * MIB)
     for path, code, words in ((text, 3, "no disk image"), ("/nowhere/x", 3, "No such file"),
                               (large, 1, "make it larger"), (RUNS, 3, "cannot be opened")):
-        assert words in clients.ctl("volume", "import", path, "vg0/web", code=code)[1], path
+        assert words in clients.ctl("volume", "import", path, "vg0/web", "--overwrite", code=code)[1], path
 
 
 def check_formats(clients):
@@ -128,7 +128,7 @@ def test_images_and_files(own):
     clients.ctl("volume", "export", "vg0/web", back, "--force", timeout=120)
     with open(back, "rb") as f:
         assert hashlib.sha256(f.read()).hexdigest() == sha256, "the export is not the image"
-    assert "read-only" in clients.ctl("volume", "import", path, "vg0/web", code=1)[1]
+    assert "read-only" in clients.ctl("volume", "import", path, "vg0/web", "--yes", code=1)[1]
     job = json.loads(clients.curl(a, "/v1/jobs/2")[2])
     print(f"export: {job['bytes'] / job['elapsed_us']:.1f} MB/s")
     check_one_request(a, clients, *check_formats(clients))

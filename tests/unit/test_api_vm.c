@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* unit-sources: kernel/manage/api_vm.c kernel/lib/json.c kernel/lib/text.c kernel/lib/err.c kernel/config/config.c
- *   kernel/config/config_keys.c kernel/lib/print.c tests/fakes/log.c */
+ *   kernel/config/config_keys.c kernel/config/config_write.c kernel/lib/print.c tests/fakes/log.c */
 /* tests/unit/test_api_vm.c - a guest's object in the management interface: what is in it only now and then. */
 #include <cmocka.h>
 #include <setjmp.h>
@@ -210,6 +210,14 @@ static void test_doubt(void **s)
     }
 }
 
+static void test_autostart(void **s)
+{
+    (void)s;
+    begin(VM_STOPPED);
+    web.config.autostart = AUTOSTART_LAST;
+    assert_non_null(strstr(ask(api_vm_list), "\"autostart\":true,\"autostart_mode\":\"last\""));
+}
+
 /* A stopped guest that has moved away is told from one that is this host's. */
 static void test_left(void **s)
 {
@@ -226,6 +234,6 @@ static void test_left(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_doubt), cmocka_unit_test(test_left),
-                                        cmocka_unit_test(test_saved) };
+                                        cmocka_unit_test(test_saved), cmocka_unit_test(test_autostart) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

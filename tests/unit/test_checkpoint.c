@@ -392,7 +392,7 @@ static void test_refused(void **s)
     refused(create("b"), HV_E_UNSUPP, "is on a server, which makes no snapshots");
     refused(revert("a", true), HV_E_UNSUPP, "vda is not in it");
     here[1].config.disk[0] = (struct disk_config){ .kind = DISK_IN_RAM };
-    refused(revert("a", true), HV_E_UNSUPP, "had 1 volumes at the checkpoint a, and has 0");
+    refused(revert("a", true), HV_E_UNSUPP, "had 1 volume at the checkpoint a, and has 0");
     here[1].config.disk[0] = (struct disk_config){ .kind = DISK_ON_LV, .lv = { "vg0", "cp.g1.a.vda" } };
     refused(create("b"), HV_E_UNSUPP, "is a clone or a snapshot");
     memcpy(here[1].config.disk[0].lv.lv, "none", 5);

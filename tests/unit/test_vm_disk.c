@@ -159,6 +159,9 @@ static void test_runs_when_all_are_open(void **state)
     assert_int_equal(vm_state(&vm), VM_PAUSED);
     assert_true(vm_disk_waiting(&vm, text, sizeof(text)));
     assert_non_null(strstr(text, "nbd:late unreachable"));
+    disks[2].lost_us = 0;
+    assert_true(vm_disk_waiting(&vm, text, sizeof(text)));
+    assert_string_equal(text, "waiting for its disk: nbd:late is being opened");
     disks[2].known = true, disks[2].lost_us = 0;
     (void)vm_disk_step();
     assert_int_equal(vm_state(&vm), VM_RUNNING);

@@ -367,6 +367,11 @@ static void test_side_by_side(void **state)
     is_done = false;
     lvm_change_commit(c, on_done, &is_done);
     good(finish(HV_OK));
+    is_done = false;
+    refused(begun(volume_resize(g, "base", 8 * MIB, false, &watch, WHY(why))),
+            HV_E_BUSY, /* at once: nothing was zeroed */
+            "the volume godwit/base has 1 snapshot or clone; delete it first");
+    assert_false(is_done);
     refused(ACT(volume_resize(g, "cow", 8 * MIB, false, &watch, WHY(why))), HV_E_UNSUPP,
             "godwit/cow is a clone or snapshot, which has the size of its base");
 }

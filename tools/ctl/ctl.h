@@ -310,8 +310,9 @@ enum exit_code watch_move(struct host *h, uint64_t id);
 /** The volume [STORE/]NAME: its host is that of --host, or the only one; path: "/v1/stores/STORE/volumes"; name points
  *  into text.  STORE may be left out if the host has one store. */
 enum exit_code volume_path(const char *text, struct host **h, char path[VOLUME_PATH_MAX], const char **name);
-/** --yes, or the next line of standard input is "yes" or "y", in either case. */
-bool yes_typed(void);
+/** Ask the question, unless --yes answers it.  True: the next line of standard input is "yes" or "y", in either
+ *  case. */
+bool confirmed(const char *question, ...) __attribute__((format(printf, 1, 2)));
 /** Draw a move (the JSON of /v1/migrations/ID) into an SVG file. */
 enum exit_code picture_write(const char *path, const json_t *job);
 /** The kind of a move in words, from its "transfer_type" and "disk_transfer"; returns out. */
@@ -329,5 +330,7 @@ enum exit_code watch_job(struct host *h, struct answer *a);
 /** Wait for a job of the host, with progress between progress_begin() and _end().  message: its outcome. */
 enum exit_code job_ask(struct host *h, const char *method, const char *path, json_t *body);
 enum exit_code job_follow(struct host *h, uint64_t id, char *message, size_t len);
+/** The command that ends the job which is followed from now on, for those who press Ctrl-C. */
+void job_cancelled_by(const char *command, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

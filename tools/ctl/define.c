@@ -306,11 +306,8 @@ static enum exit_code edit_loop(struct host *h, const char *name, const char *pa
             e = define(h, name, path, text, len);
         if (!e)
             break;
-        if (e == EXIT_REFUSED && !options.yes && isatty(STDIN_FILENO)) {
-            fprintf(stderr, "Edit it again? (yes/no) ");
-            if (yes_typed())
-                continue;
-        }
+        if (e == EXIT_REFUSED && !options.yes && isatty(STDIN_FILENO) && confirmed("Edit it again?"))
+            continue;
         free(text);
         fprintf(stderr, "godwitctl: your text is in %s\n", path);
         return e;
@@ -350,12 +347,9 @@ enum exit_code cmd_store_adopt(int argc, char **argv)
     (void)argc;
     if (!h)
         return fail(EXIT_CONFIG, "no host is named %s in %s", argv[0], settings.path);
-    if (!options.yes)
-        fprintf(stderr,
-                "The guests that the registry of volume group %s defines become those of %s.\n"
-                "If its old host still uses these disks, both will write to them.  Go on? (yes/no) ",
-                argv[1], h->name);
-    if (!yes_typed())
+    if (!confirmed("The guests that the registry of volume group %s defines become those of %s.\n"
+                   "If its old host still uses these disks, both will write to them.  Go on?",
+                   argv[1], h->name))
         return fail(EXIT_REFUSED, "nothing is changed");
     snprintf(path, sizeof(path), "/v1/stores/%s/adopt", argv[1]);
     enum exit_code e = ask_raw(h, "POST", path, NULL, 0, &a);

@@ -2,6 +2,7 @@
  * tools/ctl/host.c - godwitctl host list|show|add|rename|remove|log|evacuate|poweroff|reboot. */
 #include "tools/ctl/ctl.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,12 +111,17 @@ enum exit_code cmd_host_log(int argc, char **argv)
 
 /* ---- pairing ---- */
 
-bool yes_typed(void)
+bool confirmed(const char *question, ...)
 {
     char line[16];
-    setvbuf(stdin, NULL, _IONBF, 0); /* later programs may read their input from it as well */
+    va_list ap;
     if (options.yes)
         return true;
+    va_start(ap, question);
+    vfprintf(stderr, question, ap);
+    va_end(ap);
+    fprintf(stderr, " (yes/no) ");
+    setvbuf(stdin, NULL, _IONBF, 0); /* later programs may read their input from it as well */
     if (!fgets(line, sizeof(line), stdin))
         return false;
     line[strcspn(line, "\r\n")] = 0;
@@ -163,8 +169,7 @@ static enum exit_code host_confirm(struct host *h, enum exit_code let_in)
                                 : "and the host does not know it yet: its godwit.conf needs");
     if (let_in != EXIT_GOOD)
         fprintf(stderr, "    [client %s]\n    fingerprint = %s\n    role = operate\n", settings.name, own_text);
-    fprintf(stderr, "Is the host's fingerprint right? (yes/no) ");
-    return yes_typed() ? EXIT_GOOD : fail(EXIT_UNTRUSTED, "%s is not added", h->name);
+    return confirmed("Is the host's fingerprint right?") ? EXIT_GOOD : fail(EXIT_UNTRUSTED, "%s is not added", h->name);
 }
 
 /* Refuse to replace another pairing of the same name, unless --replace asks for that. */

@@ -2,6 +2,7 @@
  * tools/ctl/job.c - godwitctl job list|watch, and following what a host does after its answer. */
 #include "tools/ctl/ctl.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,22 @@ static void job_progress_show(const json_t *j, struct eta *eta)
         progress_show("%s: %s", what, phase);
 }
 
+static char cancel_command[256]; /* "": none is known */
+
+void job_cancelled_by(const char *command, ...)
+{
+    va_list ap;
+    va_start(ap, command);
+    vsnprintf(cancel_command, sizeof(cancel_command), command, ap);
+    va_end(ap);
+}
+
+static enum exit_code job_left(const struct host *h, uint64_t id)
+{
+    return fail(EXIT_INTERRUPTED, "the host goes on; `godwitctl job watch %s/%lu` shows it again%s%s%s", h->name, id,
+                *cancel_command ? ", `godwitctl " : "", cancel_command, *cancel_command ? "` ends it" : "");
+}
+
 enum exit_code job_follow(struct host *h, uint64_t id, char *message, size_t len)
 {
     char path[64];
@@ -67,7 +84,7 @@ enum exit_code job_follow(struct host *h, uint64_t id, char *message, size_t len
         if (!running)
             return e;
         if (progress_interrupted())
-            return fail(EXIT_INTERRUPTED, "the host goes on; `godwitctl job watch %s/%lu` shows it again", h->name, id);
+            return job_left(h, id);
         progress_pause(JOB_POLL_MS);
     }
 }

@@ -536,9 +536,7 @@ enum exit_code cmd_migration_resolve(int argc, char **argv)
         e = migration_post(h, id, "resolve", json_pack("{s:b,s:b}", "here", options.force_here, "sure", false));
         if (strcmp(refusal_code(), "HV_E_AGAIN"))
             return e;
-        fprintf(stderr, "%s Are you sure? (yes/no) ",
-                options.force_here ? "It will be resumed here." : "It will be discarded here.");
-        if (!yes_typed())
+        if (!confirmed("It will be %s here. Are you sure?", options.force_here ? "resumed" : "discarded"))
             return fail(EXIT_REFUSED, "nothing was changed; the move stays in doubt");
     }
     return migration_post(h, id, "resolve", json_pack("{s:b,s:b}", "here", options.force_here, "sure", true));

@@ -10,12 +10,8 @@ static bool into_memory(void) { return options.to && !strcmp(options.to, "ram");
 
 static bool memory_meant(void)
 {
-    if (!options.yes)
-        fprintf(stderr,
-                "a disk in memory is lost when its guest is stopped or the host loses its power%s; move it there? "
-                "(yes/no) ",
-                options.keep ? "" : ", and a volume that it has now is deleted (--keep keeps it)");
-    return yes_typed();
+    return confirmed("a disk in memory is lost when its guest is stopped or the host loses its power%s; move it there?",
+                     options.keep ? "" : ", and a volume that it has now is deleted (--keep keeps it)");
 }
 
 /* The request from the options.  NULL: one is wrong, and the message says so. */
@@ -60,6 +56,7 @@ enum exit_code cmd_vm_move_disk(int argc, char **argv)
     e = ask(h, options.cancel ? "DELETE" : "POST", path, body, &a);
     if (e)
         return e;
+    job_cancelled_by("vm move-disk %s %s --cancel", argv[0], argv[1]);
     if (!options.cancel && !options.detach)
         return watch_job(h, &a);
     if (options.cancel)

@@ -25,6 +25,7 @@ enum exit_code cmd_vm_save(int argc, char **argv)
     body = json_pack("{s:b,s:I}", "live", options.live, "bandwidth_limit_mb", (json_int_t)mb);
     if (options.to)
         json_object_set_new(body, "volume", json_string(options.to));
+    job_cancelled_by("vm save-cancel %s", argv[0]);
     return job_ask(h, "POST", path, body);
 }
 
@@ -81,6 +82,7 @@ enum exit_code cmd_checkpoint_create(int argc, char **argv)
     json_t *body = json_object();
     if (argc > 1)
         json_object_set_new(body, "name", json_string(argv[1]));
+    job_cancelled_by("vm save-cancel %s", argv[0]);
     return checkpoint_ask(argv[0], "POST", "", body);
 }
 

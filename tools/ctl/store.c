@@ -113,8 +113,9 @@ static enum exit_code disk_confirm(struct host *h, const char *disk)
     if (!found)
         return fail(EXIT_REFUSED, "%s has no disk named %s; `godwitctl disk list` shows those that there are", h->name,
                     disk);
-    fprintf(stderr, "everything on it will be lost; make it a store? (yes/no) ");
-    return yes_typed() ? EXIT_GOOD : fail(EXIT_REFUSED, "%s is left as it is", disk);
+    return confirmed("everything on it will be lost; make it a store?")
+               ? EXIT_GOOD
+               : fail(EXIT_REFUSED, "%s is left as it is", disk);
 }
 
 enum exit_code cmd_store_create(int argc, char **argv)
@@ -180,9 +181,10 @@ static void volume_row(json_t *table, const json_t *v, const char *store)
 {
     char size[32], used[32];
     const char *base = get_str(v, "base"), *guest = get_str(v, "guest"), *why = get_str(v, "why");
-    table_row(table, "%s/%s\t%s\t%s\t%s\t%s\t%s\t%s", store, get_str(v, "name"), get_str(v, "host"),
+    const char *holds = get_str(v, "holds");
+    table_row(table, "%s/%s\t%s\t%s\t%s\t%s\t%s\t%s%s%s", store, get_str(v, "name"), get_str(v, "host"),
               size_text(size, get_num(v, "bytes")), size_text(used, get_num(v, "allocated_bytes")), *base ? base : "-",
-              *guest ? guest : "-",
+              *guest ? guest : "-", holds, *holds ? ", " : "",
               !get_bool(v, "usable")     ? why
               : get_bool(v, "open")      ? "in use"
               : get_bool(v, "read_only") ? "read-only"
@@ -262,10 +264,9 @@ enum exit_code cmd_volume_snapshot(int argc, char **argv)
 enum exit_code cmd_volume_revert(int argc, char **argv)
 {
     (void)argc;
-    if (!options.yes)
-        fprintf(stderr, "lose all that was written since the snapshot %s, and the snapshot? (yes/no) ", argv[0]);
-    return yes_typed() ? volume_ask(argv[0], "POST", "/revert", NULL)
-                       : fail(EXIT_REFUSED, "%s and its volume are left as they are", argv[0]);
+    return confirmed("lose all that was written since the snapshot %s, and the snapshot?", argv[0])
+               ? volume_ask(argv[0], "POST", "/revert", NULL)
+               : fail(EXIT_REFUSED, "%s and its volume are left as they are", argv[0]);
 }
 
 enum exit_code cmd_volume_resize(int argc, char **argv)
@@ -288,7 +289,7 @@ enum exit_code cmd_volume_rename(int argc, char **argv)
 enum exit_code cmd_volume_delete(int argc, char **argv)
 {
     (void)argc;
-    if (!options.yes)
-        fprintf(stderr, "delete the volume %s with all that is in it? (yes/no) ", argv[0]);
-    return yes_typed() ? volume_ask(argv[0], "DELETE", "", NULL) : fail(EXIT_REFUSED, "%s is left as it is", argv[0]);
+    return confirmed("delete the volume %s with all that is in it?", argv[0])
+               ? volume_ask(argv[0], "DELETE", "", NULL)
+               : fail(EXIT_REFUSED, "%s is left as it is", argv[0]);
 }

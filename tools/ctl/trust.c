@@ -154,8 +154,9 @@ enum exit_code cmd_peer_add(int argc, char **argv)
     if (second) {
         peer_describe(first);
         peer_describe(second);
-        fprintf(stderr, "Guests may move between them then.  Make them peers? (yes/no) ");
-        e = yes_typed() ? EXIT_GOOD : fail(EXIT_REFUSED, "they are not made peers");
+        e = confirmed("Guests may move between them then.  Make them peers?")
+                ? EXIT_GOOD
+                : fail(EXIT_REFUSED, "they are not made peers");
     }
     if (!e)
         e = trust_ask_one(one, "POST", "/v1/peers", json_incref(second), told);

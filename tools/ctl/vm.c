@@ -311,6 +311,11 @@ enum exit_code cmd_vm_show(int argc, char **argv)
     if (e)
         return e;
     json_object_set_new(a.json, "host", json_string(h->name));
+    json_t *mode = options.json ? NULL : json_object_get(a.json, "autostart_mode");
+    if (mode) { /* people need it once */
+        json_object_set(a.json, "autostart", mode);
+        json_object_del(a.json, "autostart_mode");
+    }
     if (options.json)
         print_json(json_incref(a.json));
     else

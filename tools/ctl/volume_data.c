@@ -167,21 +167,35 @@ static enum exit_code import_finish(struct upload *u)
     return job_follow(u->h, job, message, sizeof(message));
 }
 
-/* Make the volume, as large as the image, unless there is one of that name. */
+/* May what is in the volume be lost?  What an interrupted import has put there is none of that. */
+static enum exit_code import_confirm(const struct upload *u, const char *name, const json_t *volume)
+{
+    const char *holds = get_str(volume, "holds");
+    char mib[24];
+    if (options.overwrite || !strncmp(holds, "import ", 7))
+        return EXIT_GOOD;
+    return confirmed("%s of %s is there, with %s MiB%s%s; lose all that is in it?", name, u->h->name,
+                     decimal(mib, get_num(volume, "bytes"), MIB, 0), *holds ? ": " : "", holds)
+               ? EXIT_GOOD
+               : fail(EXIT_REFUSED, "%s is left as it is; --overwrite writes over it", name);
+}
+
+/* Make the volume, as large as the image, unless there is one of that name, and it may be overwritten. */
 static enum exit_code import_target(struct upload *u, const char *store, const char *name)
 {
     char message[512];
     struct answer a;
     size_t i;
-    json_t *v;
-    bool there = false;
+    json_t *v, *there = NULL;
     enum exit_code e = ask(u->h, "GET", store, NULL, &a);
     if (e)
         return e;
-    json_array_foreach(json_object_get(a.json, "volumes"), i, v) there |= !strcmp(get_str(v, "name"), name);
-    answer_free(&a);
+    json_array_foreach(json_object_get(a.json, "volumes"), i, v) there = strcmp(get_str(v, "name"), name) ? there : v;
     if (there)
-        return EXIT_GOOD;
+        e = import_confirm(u, name, there);
+    answer_free(&a);
+    if (e || there)
+        return e;
     e = ask(u->h, "POST", store, json_pack("{s:s,s:I}", "name", name, "bytes", (json_int_t)u->image.bytes), &a);
     if (e)
         return e;
