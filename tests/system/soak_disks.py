@@ -39,12 +39,13 @@ class Bed(Pair):
         if kind == "destination full":
             free = self.json("store", "list", "-H", target)["stores"][0]["free_bytes"] >> 20
             self.ctl("volume", "create", "filler", f"{free - 8}M", "-H", target)
-        said, why = self.ctl("vm", "migrate", "db", "--to", target, "--with-disks", "--detach", "--limit", "2",
-                             code=None)
+        move = ("vm", "migrate", "db", "--to", target, "--with-disks", "--limit", "2")
         if kind == "destination full":
+            said, why = self.ctl(*move, code=None)
             self.ctl("volume", "delete", "filler", "--yes", "-H", target)
             assert "the guest's disks need" in said + why, said + why
             return 0.0
+        said, _ = self.ctl(*move, "--detach")
         number = int(said.split("/")[1])
         time.sleep(wait)
         if kind == "link cut":
