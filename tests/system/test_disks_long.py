@@ -101,7 +101,7 @@ class Six(Pair):
             jobs[guest] = lambda n=int(said.split("/")[1]): self.job(n)
         for guest, place, *more in (("g4", "second/g4"), ("g6", nbd.disk, "--overwrite")):
             said = self.ctl("vm", "move-disk", guest, "vda", "--to", place, "--detach", *more)[0]
-            jobs[guest] = lambda n=json.loads(said)["job"]: self.json_of(f"/v1/jobs/{n}")
+            jobs[guest] = lambda n=int(said.split("/")[1]): self.json_of(f"/v1/jobs/{n}")
         return jobs
 
     def json_of(self, path):
