@@ -440,8 +440,8 @@ static enum hv_err not_ours(const char *vg, const char *lv, bool kept, struct wh
     const char *holder = v && kept && !v->read_only ? saved_disk_holder(v) : NULL;
     return holder
                ? REFUSE(HV_E_BUSY,
-                        "the volume %s/%s is a disk of %s, which is saved: `vm restore %s`, or drop what is saved of "
-                        "it, first",
+                        "the volume %s/%s is a disk of %s, which is saved: `vm restore %s`, or `volume delete` what is "
+                        "saved of it, first",
                         vg, lv, holder, holder)
                : HV_OK;
 }

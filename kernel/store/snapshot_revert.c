@@ -290,8 +290,8 @@ enum hv_err snapshot_revert(struct lvm_group *g, const char *name, const struct 
     const char *holder = saved_disk_holder(origin);
     if (holder)
         return REFUSE(HV_E_BUSY,
-                      "%s/%s is a disk of %s, which is saved with what is there now: `vm restore %s`, or drop what is "
-                      "saved of it, first",
+                      "%s/%s is a disk of %s, which is saved with what is there now: `vm restore %s`, or `volume "
+                      "delete` what is saved of it, first",
                       g->vg.name, origin->name, holder, holder);
     if (origin->read_only)
         return REFUSE(HV_E_UNSUPP, "%s/%s is a clone, and its base %s never changes", g->vg.name, name, origin->name);

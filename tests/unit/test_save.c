@@ -649,7 +649,8 @@ static void test_disks(void **s)
     wait_done(volume_delete(vg0(), "snap", &watch, said_why()));
     assert_int_equal(lv_disk_check("vg0", "disk", said_why()), HV_E_BUSY);
     assert_int_equal(lv_disk_open_import("vg0", "disk", &d, said_why()), HV_E_BUSY);
-    assert_non_null(strstr(said, "the volume vg0/disk is a disk of g1, which is saved: `vm restore g1`, or drop"));
+    assert_non_null(
+        strstr(said, "the volume vg0/disk is a disk of g1, which is saved: `vm restore g1`, or `volume delete`"));
     wait_done(volume_rename(vg0(), "disk", "elsewhere", &watch, said_why())); /* as a move may have to */
     assert_int_equal(restore_it(false), HV_OK);
     assert_restored();
