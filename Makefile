@@ -136,7 +136,7 @@ LIBGCC := $(shell $(CC) -print-libgcc-file-name)
 # Two links: the second one holds a table of the first one's function names, for backtraces.  It comes after the code,
 # so the code does not move.
 LD_EFI = ld -nostdlib -znocombreloc -pie --no-dynamic-linker -z norelro -z noexecstack --no-warn-rwx-segments \
-         --gc-sections --build-id=none \
+         --gc-sections --build-id=none -z pack-relative-relocs \
          -T linker.ld /usr/lib/crt0-efi-x86_64.o $(OBJ) $(1) --start-group $(LIBA) --end-group /usr/lib/libgnuefi.a \
          $(LIBGCC)
 $(BUILD)/symtab0.S: tools/symtab
@@ -153,7 +153,7 @@ $(BUILD)/godwit.elf: $(BUILD)/godwit.pass1.elf $(BUILD)/symtab1.o
 	$(Q)$(call LD_EFI,$(BUILD)/symtab1.o) -o $@
 $(BUILD)/godwit.efi: $(BUILD)/godwit.elf
 	@$(say) EFI "$@"
-	$(Q)objcopy --strip-all $(addprefix -j ,.text .rodata .rela .symtab_blob .reloc .data .dynamic .bss) \
+	$(Q)objcopy --strip-all $(addprefix -j ,.text .rodata .relr .symtab_blob .reloc .data .dynamic .bss) \
 	    --target=efi-app-x86_64 $< $@
 	@printf '%s: %s bytes\n' $@ $$(stat -c %s $@)
 
