@@ -18,6 +18,7 @@
 #include "kernel/host/pcpu.h"
 #include "kernel/host/watchdog.h"
 #include "kernel/host/x86/paging.h"
+#include "kernel/host/x86/speculation.h"
 #include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
 #include "kernel/lib/version.h"
@@ -79,6 +80,7 @@ static void config_load(struct boot_info *bi)
 
 static void enable_virtualization(void)
 {
+    spec_cpu_init();
     if (cpu_ops && cpu_ops->pcpu_enable() != HV_OK)
         panic("virtualization cannot be turned on for CPU %u, and was probed on CPU 0", this_pcpu()->index);
 }
@@ -131,6 +133,7 @@ void kernel_entry(struct boot_info *bi)
     pci_init();
     config_load(bi);
     cpu_ops_choose(vendors, ARRAY_SIZE(vendors));
+    spec_init(config.host.mitigations_off);
     enable_virtualization();
     sched_service_set(service_step);
     pcpu_start_all(bi, ap_main);

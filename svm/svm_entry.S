@@ -9,6 +9,8 @@
  * Interrupts.  GIF=0 from CLGI to STGI holds all interrupts and NMIs, so no host handler runs on the guest's GS, TR or
  * LSTAR.  IF=1 at VMRUN lets a physical interrupt end the guest: with V_INTR_MASKING the host's IF decides (APM 2
  * 15.21.1).  #VMEXIT leaves GIF=0 and IF=1.  The host's handlers take what is pending between STGI and CLI. */
+#include "kernel/host/x86/speculation_insn.h"
+
     .text
     .section .text.svm_enter, "ax", @progbits
     .globl  svm_enter
@@ -27,6 +29,7 @@ svm_enter:
 
     clgi
     sti
+    SPEC_AT_ENTRY
     mov     %rdi, %rax
     vmload  %rax
     mov     0x08(%rsi), %rcx
@@ -65,6 +68,7 @@ svm_enter:
     vmload  %rax
     lea     0x38(%rsp), %rbp        /* our frame pointer: 2 + 5 pushes above RSP; handlers' backtraces use it */
 
+    SPEC_AT_EXIT                    /* before a handler's RET */
     stgi
     nop                             /* pending interrupts are taken between STGI and CLI */
     cli

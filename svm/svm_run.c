@@ -12,6 +12,7 @@
 #include "kernel/core/vm.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/host/x86/speculation.h"
 #include "kernel/lib/log.h"
 #include "svm/svm_insn.h"
 
@@ -97,7 +98,9 @@ void svm_run(struct vcpu *v, struct vcpu_exit *x)
     svm_nmi_window_begin(s);
     atomic_store(&v->in_guest, true);
     svm_tlb_prepare(s);
+    spec_guest_enter(v->spec_ctrl);
     svm_enter(ptr_hpa(b).v, v->gpr, svm_host_vmcb_pa());
+    spec_guest_exit(v->spec_ctrl);
     atomic_store_explicit(&v->in_guest, false, memory_order_release); /* pairs with the loads in s2_flush() */
     b->ctl.clean = cpu_caps.vmcb_clean ? CLEAN_ALL : 0;
     if ((uint32_t)b->ctl.exit_code == (uint32_t)SVM_EXIT_INVALID)

@@ -16,6 +16,7 @@
 #include "kernel/core/vm.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/host/x86/speculation.h"
 #include "kernel/lib/log.h"
 #include "svm/svm_insn.h"
 
@@ -150,6 +151,7 @@ void svm_vcpu_load(struct vcpu *v)
     unsigned here = this_pcpu()->index;
     ASSERT(!s->loaded);
     ASSERT(here < PCPU_MAX); /* indexes the ASID pools */
+    spec_slice_begin(here, v->vm, s->ran_on != here);
     if (s->ran_on != here) {
         s->vmcb->ctl.clean = 0; /* what this processor cached of the page is stale */
         s->asid_gen = 0;        /* no generation: take a new ASID */

@@ -8,6 +8,8 @@
  * Interrupts.  The host's IF is 0 throughout.  External interrupts end the guest whatever IF is ("External-interrupt
  * exiting").  Without "acknowledge on exit" they stay pending, and vmx_run() takes them.  A VM exit arrives at
  * vmx_exit_point with RFLAGS=2 and with the RSP that was written here. */
+#include "kernel/host/x86/speculation_insn.h"
+
     .text
     .section .text.vmx_enter, "ax", @progbits
     .globl  vmx_enter, vmx_exit_point
@@ -27,6 +29,7 @@ vmx_enter:
     mov     $VMCS_HOST_RSP, %eax
     vmwrite %rsp, %rax
     jbe     .Lvmfail
+    SPEC_AT_ENTRY
     test    %sil, %sil              /* the flags live until the jump: MOV leaves them alone */
     mov     0x00(%rdi), %rax
     mov     0x08(%rdi), %rcx
@@ -74,6 +77,7 @@ vmx_exit_point:
     mov     %r14, 0x70(%rax)
     mov     %r15, 0x78(%rax)
     pop     0x00(%rax)              /* the guest's RAX */
+    SPEC_AT_EXIT
     xor     %eax, %eax
 
 .Lleave:

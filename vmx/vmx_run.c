@@ -16,6 +16,7 @@
 
 #include "kernel/core/vm.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/host/x86/speculation.h"
 #include "kernel/lib/log.h"
 
 #define VIRT_APIC_TPR 0x80
@@ -132,7 +133,9 @@ void vmx_run(struct vcpu *v, struct vcpu_exit *x)
     vmx_pml_prepare(s);
     vmx_tlb_prepare(s);
     vmx_preempt_timer_set(s);
+    spec_guest_enter(v->spec_ctrl);
     unsigned fail = vmx_enter(v->gpr, s->launched);
+    spec_guest_exit(v->spec_ctrl);
     if (s->pml_on && !fail)
         vmx_pml_drain(s); /* before in_guest is cleared: after s2_flush() the log is complete */
     atomic_store_explicit(&v->in_guest, false, memory_order_release); /* pairs with the loads in s2_flush() */

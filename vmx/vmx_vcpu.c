@@ -20,6 +20,7 @@
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/x86/desc.h"
+#include "kernel/host/x86/speculation.h"
 #include "kernel/lib/lock.h"
 #include "kernel/lib/log.h"
 
@@ -273,6 +274,7 @@ void vmx_vcpu_load(struct vcpu *v)
     struct vmx_vcpu *s = to_vmx(v);
     unsigned here = this_pcpu()->index;
     ASSERT(!s->loaded && !current[here]);
+    spec_slice_begin(here, v->vm, s->ran_on != here);
     /* what this processor caches of this vCPU, or of an earlier owner of its VPID or tables, is stale */
     if (s->ran_on != here)
         s->s2_flush = v->tlb_flush = true;

@@ -156,9 +156,10 @@ struct host_config {
     unsigned max_jobs;           /* simultaneous outgoing moves, default 2; more wait */
     unsigned max_storage_jobs;   /* of these that copy volumes, and moves of disks within this host */
     enum dirty_mech dirty_mech;
-    uint64_t guest_cpus; /* bit n: pCPU n may run guests; default all */
-    bool verify;         /* hash all guest memory when the guest is stopped, and compare; lengthens the blackout */
-    bool lz4;            /* default on */
+    uint64_t guest_cpus;  /* bit n: pCPU n may run guests; default all */
+    bool verify;          /* hash all guest memory when the guest is stopped, and compare; lengthens the blackout */
+    bool lz4;             /* default on */
+    bool mitigations_off; /* nothing is done against side channels: kernel/host/x86/speculation.h */
 };
 struct config {
     struct host_config host;

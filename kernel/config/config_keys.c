@@ -655,6 +655,15 @@ static bool vm_pin_set(struct parser *p, const char *v)
     return true;
 }
 
+static bool host_mitigations_set(struct parser *p, const char *v)
+{
+    static const char *const words[] = { "auto", "off" };
+    int i = word_index(v, words, ARRAY_SIZE(words));
+    if (i >= 0)
+        p->c->host.mitigations_off = i;
+    return i >= 0;
+}
+
 #define YES_NO        "yes or no"
 #define FILE_NAME     "a file name in \\godwit\\, at most 63 characters, without folder"
 #define NOT_THE_HOSTS "; keys, certificates, godwit.conf and seed are the host's own"
@@ -679,6 +688,7 @@ static const struct key host_keys[] = {
     { "guest-cpus", host_guest_cpus_set, "all, or numbers of CPUs from 0 to 63: 1-3,5" },
     { "verify", host_verify_set, YES_NO },
     { "lz4", host_lz4_set, YES_NO },
+    { "mitigations", host_mitigations_set, "auto or off" },
 };
 static const struct key peer_keys[] = {
     [PEER_ADDRESS] = { "address", peer_address_set, "an address like 192.168.1.10, or up to 4 with commas between" },

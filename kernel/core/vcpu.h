@@ -157,6 +157,7 @@ struct vcpu {
     void *xsave;             /* owned: XSAVE area, standard format, fpu_save_area_size bytes */
     uint64_t xcr0;           /* [o] the guest's XCR0, current when not loaded */
     uint64_t tsc_aux;
+    uint64_t spec_ctrl;                 /* [o] SPEC_CTRL while it runs; 0, as guests cannot write it yet */
     uint64_t tsc_adjust;                /* IA32_TSC_ADJUST; its owner writes it, under dev_lock: kernel/dev/pvclock.c */
     struct lapic *lapic;                /* owned */
     struct code_walk code_walk;         /* [o] */

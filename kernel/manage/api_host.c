@@ -7,6 +7,7 @@
 #include "kernel/host/log_sink.h"
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
+#include "kernel/host/x86/speculation.h"
 #include "kernel/lib/log.h"
 #include "kernel/lib/version.h"
 #include "kernel/manage/api.h"
@@ -102,6 +103,7 @@ void api_host(struct api_call *c)
     json_array(j, "details");
     print_line(&lines.printer, "CPUs found by %s", boot->cpu_source);
     net_describe(&lines.printer);
+    spec_describe(&lines.printer);
     json_end(j);
     json_end(j);
 }

@@ -18,6 +18,7 @@
 #include "kernel/host/page.h"
 #include "kernel/host/pcpu.h"
 #include "kernel/host/serial.h"
+#include "kernel/host/x86/speculation.h"
 #include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
 #include "kernel/lib/print.h"
@@ -200,6 +201,7 @@ static void cmd_host(int argc, char **argv)
               i, atomic_load(&c->online) ? "online" : "off", c->n_timer, c->n_timer_late, c->n_kick, c->n_device,
               c->n_nmi, c->n_mce, c->idle_us / 1000);
     }
+    spec_describe(&com1);
     net_describe(&com1);
     for (unsigned i = 0; i < host_config->n_peers; i++)
         if (!host_config->peers[i].removed)

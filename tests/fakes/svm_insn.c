@@ -4,6 +4,7 @@
 #include "tests/fakes/svm_insn.h"
 #include <stdlib.h>
 #include "kernel/host/page.h"
+#include "tests/fakes/speculation.h"
 
 void (*fake_guest)(struct vmcb *b, uint64_t *gpr);
 unsigned fake_n_entries;
@@ -67,6 +68,7 @@ void svm_enter(uint64_t guest_pa, uint64_t *gpr, uint64_t host_pa)
     if (host->save.tr.base != 0x7755 || !(fake_msr_efer & EFER_SVME) || !fake_msr_hsave)
         abort();
     fake_n_entries++;
+    fake_spec_entry();
     b->ctl.exit_int_info = b->ctl.exit_info1 = b->ctl.exit_info2 = 0;
     b->ctl.exit_code = SVM_EXIT_INTR;
     if (fake_guest)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernel/host/page.h"
+#include "tests/fakes/speculation.h"
 
 #define N_VMCS     16
 #define NOT_ACTIVE (~0u)
@@ -293,6 +294,7 @@ unsigned vmx_enter(uint64_t *gpr, bool launched)
 {
     struct fake_vmcs *f = current[fake_cpu];
     fake_n_entries++;
+    fake_spec_entry();
     fake_check_why[0] = 0;
     if (!f)
         return 1;

@@ -277,6 +277,8 @@ static const struct value_case value_cases[] = {
     { "vm v", "disk", "ram:image.raw", true },
     { "vm v", "disk", "ram:", false }, { "vm v", "disk", "image.raw", false }, { "vm v", "disk", "ram:a/b", false },
     { "vm v", "disk", "", false },
+    { "host", "mitigations", "auto", true }, { "host", "mitigations", "off", true },
+    { "host", "mitigations", "on", false }, { "host", "mitigations", "", false },
     { "host", "guest-cpus", "all", true }, { "host", "guest-cpus", "1-3,5", true },
     { "host", "guest-cpus", "0-63", true }, { "host", "guest-cpus", "64", false },
     { "host", "guest-cpus", "3-1", false }, { "host", "guest-cpus", "1,", false }, { "host", "guest-cpus", "", false },

@@ -6,7 +6,7 @@
  *   kernel/run/insn_alu.c kernel/run/insn_mem.c kernel/run/insn_mov.c kernel/run/insn_simd.c kernel/run/insn_stack.c
  *   kernel/run/insn_string.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c kernel/core/translate.c
  *   kernel/core/event.c tests/fakes/log.c tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/mmio.c tests/fakes/fpu.c
- *   tests/fakes/svm_insn.c */
+ *   kernel/host/x86/speculation.c tests/fakes/speculation.c tests/fakes/svm_insn.c */
 /* unit-deps: zydis */
 #include <cmocka.h>
 #include <setjmp.h>

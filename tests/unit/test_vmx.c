@@ -5,7 +5,8 @@
 /* unit-sources: vmx/vmx.c vmx/vmx_ctl.c vmx/vmx_vcpu.c kernel/lib/print.c vmx/vmx_run.c vmx/vmx_exit.c vmx/vmx_irq.c
  *   vmx/vmx_msr.c vmx/vmx_cr.c vmx/vmx_pml.c vmx/vmx_check.c vmx/vmx_check_guest.c vmx/ept.c kernel/core/event.c
  *   kernel/core/cpuid.c kernel/core/s2.c kernel/core/guest_mem.c kernel/core/dirty.c tests/fakes/log.c
- *   tests/fakes/page.c tests/fakes/vcpu.c tests/fakes/vmcs.c */
+ *   tests/fakes/page.c tests/fakes/vcpu.c kernel/host/x86/speculation.c tests/fakes/speculation.c
+ *   tests/fakes/vmcs.c */
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -935,10 +936,32 @@ static void test_accessors_reject_our_bugs(void **state)
     }
 }
 
+/* Which work is done is test_speculation.c's subject; here, that no way into or out of a guest lacks it. */
+static void test_speculation_is_limited_around_each_entry(void **state)
+{
+    (void)state;
+    fake_spec_reset(false);
+    fake_spec_7.edx = BIT32(26) | BIT32(10) | BIT32(28);
+    spec_init(false);
+    vmx_cpu_ops.vcpu_unload(v);
+    spec_slice_begin(0, &x, false); /* another guest ran here */
+    vmx_cpu_ops.vcpu_load(v);
+    v->spec_ctrl = 4;
+    for (unsigned i = 0; i < 2; i++)
+        run(VMX_EXIT_EXTINT, 0);
+    vmx_cpu_ops.vcpu_unload(v);
+    vmx_cpu_ops.vcpu_load(v); /* no other guest ran: no IBPB */
+    assert_string_equal(fake_spec_done,
+                        "49=1 10b=1 49=1 10b=1 48=4 verw guest rsb 48=1 48=4 verw guest rsb 48=1 10b=1");
+    fake_spec_reset(false);
+    spec_init(true);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
+        T(test_speculation_is_limited_around_each_entry),
         T(test_power_on_state_enters),
         T(test_state_round_trip),
         T(test_pending_nmi_round_trip),

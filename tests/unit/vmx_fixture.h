@@ -13,6 +13,7 @@
 #include "kernel/core/cpuid.h"
 #include "kernel/host/page.h"
 #include "tests/fakes/page.h"
+#include "tests/fakes/speculation.h"
 #include "tests/fakes/vcpu.h"
 #include "tests/fakes/vmcs.h"
 
