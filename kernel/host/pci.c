@@ -210,6 +210,8 @@ static enum hv_err pci_msi_setup(const struct pci_dev *d, unsigned cap, unsigned
     return HV_OK;
 }
 
+bool pci_has_msix(const struct pci_dev *d) { return pci_cap_find(d, CAP_MSIX, 0, MSIX_CAP_LEN); }
+
 enum hv_err pci_msi_enable(const struct pci_dev *d, unsigned entry, uint8_t vector)
 {
     ASSERT(vector >= IRQ_VEC_DEVICE && vector <= IRQ_VEC_DEVICE_MAX);

@@ -47,6 +47,9 @@ void *pci_bar_map(const struct pci_dev *d, unsigned bar);
  *  HV_E_UNSUPP: the device has neither, or the boot CPU's APIC ID is above 254: poll.  HV_E_RANGE: no such entry. */
 HV_MUST_CHECK enum hv_err pci_msi_enable(const struct pci_dev *d, unsigned entry, uint8_t vector);
 
+/** True: pci_msi_enable() gives d an entry of MSI-X. */
+bool pci_has_msix(const struct pci_dev *d);
+
 /** Map len bytes of device memory at a: uncached, read-write, not executable, identity-mapped.  Panics when out of
  *  memory. */
 void *mmio_map(hpa_t a, uint64_t len);

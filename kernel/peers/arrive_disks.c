@@ -618,6 +618,12 @@ static enum hv_err saved_judge(const uint8_t *p, size_t len, struct why *why)
                   text);
 }
 
+/* Is the guest saved in it, by itself or as a part of a checkpoint? */
+static bool has_saved_guest(const struct arrive_disks *a, const struct arrive_disk *k)
+{
+    return k->index == ARRIVE_SAVED || (k->index >= ARRIVE_PART && a->part[k->index - ARRIVE_PART].is_saved);
+}
+
 enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned slot, const struct mig_disk_req *r,
                               const void *data, struct why *why)
 {
@@ -637,7 +643,7 @@ enum hv_err arrive_disk_write(struct arrive_disks *a, struct vm *vm, unsigned sl
     uint32_t block = arrive_disk_of(a, r->disk, vm)->info.block;
     if (r->offset > bytes || r->len > bytes - r->offset || r->offset % block || r->len % block)
         return HV_FAIL(HV_E_PROTO);
-    bool first = a->d[r->disk].index == ARRIVE_SAVED && !r->offset && r->op == MIG_DISK_WRITE;
+    bool first = has_saved_guest(a, &a->d[r->disk]) && !r->offset && r->op == MIG_DISK_WRITE;
     enum hv_err e = first ? saved_judge(data, r->len, why) : HV_OK;
     if (e)
         return e;

@@ -66,7 +66,7 @@ struct ring {
     volatile uint8_t *sq_bell, *cq_bell;
     unsigned tail, head;           /* commands sent and completions taken */
     unsigned told_tail, told_head; /* of which the controller was told */
-    bool msi;                      /* its completions come with an interrupt message */
+    bool msix;                     /* each completion that asks for an interrupt sends one */
     uint16_t phase;
 };
 enum state { DOWN, STOPPING, STARTING, SETUP, READY };
@@ -85,6 +85,7 @@ struct nvme {
     struct block_facts facts;
     bool unmap; /* what was deallocated by a write of zeroes reads as zeroes */
     uint8_t vector;
+    bool msix; /* vector is by MSI-X */
     struct ring admin, io;
     uint64_t *lists; /* owned, for ever: LIST_LEN page addresses for each slot */
     void *scratch;   /* owned, for ever: a page for IDENTIFY */
@@ -115,7 +116,7 @@ static void ring_reset(struct nvme *n, struct ring *q, unsigned number)
     q->sq_bell = n->regs + R_DOORBELLS + 2 * number * stride;
     q->cq_bell = q->sq_bell + stride;
     q->tail = q->head = q->told_tail = q->told_head = 0;
-    q->msi = n->vector;
+    q->msix = n->msix;
     q->phase = 1;
 }
 
@@ -139,13 +140,13 @@ static bool ring_take(struct ring *q, struct completion *out)
     return true;
 }
 
-/* Once a poll: a doorbell costs an exit where Godwit itself runs nested.  A ring is never full, so none is missed. */
-/* The controller needs places for completions only when few are left, but a pin stays asserted until it is told of all.
- * Each doorbell is an exit when Godwit runs nested. */
+/* Once a poll: a doorbell costs an exit where Godwit itself runs nested.  The controller needs places for completions
+ * only when few are left.  But a pin stays asserted, and plain MSI sends no more messages, until it is told of all
+ * (NVMe 1.4, 7.5.1 "Pin Based, Single MSI, and Multiple MSI Behavior"). */
 static void ring_doorbells(struct ring *q)
 {
     unsigned untold = (q->head + RING - q->told_head) % RING;
-    if (untold > (q->msi ? RING / 4 : 0))
+    if (untold > (q->msix ? RING / 4 : 0))
         mmio_write32(q->cq_bell, q->told_head = q->head);
     atomic_thread_fence(memory_order_release); /* commands before their doorbell */
     if (q->tail != q->told_tail)
@@ -484,6 +485,7 @@ void nvme_probe(const struct pci_dev *d)
     n->vector = pcpu_irq_alloc();
     if (n->vector && pci_msi_enable(d, 0, n->vector) != HV_OK)
         n->vector = 0;
+    n->msix = n->vector && pci_has_msix(d);
     n->dev.irq = n->vector;
     nvme_stop_begin(n);
     pci_master_enable(d); /* the firmware's queues are stopped */

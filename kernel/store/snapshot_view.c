@@ -200,6 +200,7 @@ enum hv_err snapshot_view_open(struct lvm_group *g, const struct lvm_lv *cow, st
         mem_free(v, sizeof(*v));
         return REFUSE(HV_E_NOMEM, "no memory for the disk on volume %s/%s", g->vg.name, cow->name);
     }
+    use = lvm_use_get(g, cow->uuid); /* to read stores may have taken the place of one that nobody used yet */
     *v = (struct view){ .use = use, .cow = snap_volume_of(g, cow), .origin = snap_volume_of(g, origin), .buf = buf };
     use->open = true;
     use->disks++;

@@ -68,8 +68,9 @@ struct lvm_group *lvm_group_at(unsigned i) { return i ? NULL : &group; }
 enum hv_err volume_create_to_fill(struct lvm_group *g, const char *name, uint64_t bytes, const char *tags,
                                   const struct store_watch *w, struct why *why)
 {
-    assert_true(g == &group && !strcmp(name, "db") && bytes == BYTES &&
-                !strncmp(tags, LVM_TAG_MOVE "=", sizeof(LVM_TAG_MOVE)) && why);
+    assert_true(g == &group && name[0] && bytes == BYTES && !strncmp(tags, LVM_TAG_MOVE "=", sizeof(LVM_TAG_MOVE)) &&
+                why);
+    snprintf(lv.name, sizeof(lv.name), "%s", name);
     watch = *w;
     return HV_OK;
 }
@@ -228,6 +229,28 @@ static void test_saved_does_not_fit(void **s)
     }
 }
 
+/* Nor does a guest that was reverted to a checkpoint, and is saved in its memory. */
+static void test_reverted_does_not_fit(void **s)
+{
+    static uint8_t data[MIG_DISK_DATA_MAX];
+    const struct mig_disk_req r = { .op = MIG_DISK_WRITE, .len = sizeof(data) };
+    struct mig_fifo f = { .buf = data, .cap = sizeof(data) };
+    char why[400];
+    (void)s;
+    offer = (struct vm_offer){ .stopped = true, .n_parts = 1 };
+    offer.part[0] = (struct checkpoint_part){ .checkpoint = "cp", .disk = CHECKPOINT_MEMORY, .bytes = BYTES };
+    mig_preamble_put(&f);
+    mig_offer_put(&f, &(struct mig_p_offer){
+                          .n_pages = 1, .name = "web", .offer = (const uint8_t *)"gwv", .offer_len = 3 });
+    for (unsigned i = 0; i < 2; i++) {
+        offer.part[0].is_saved = i;
+        struct arrive_disks *a = arrival_of(&offer);
+        fits = false;
+        assert_int_equal(arrive_disk_write(a, &vm, 0, &r, data, WHY(why)), i ? HV_E_REFUSED : HV_OK);
+        arrive_disks_drop(a);
+    }
+}
+
 static void test_dropped(void **s)
 {
     (void)s;
@@ -247,6 +270,7 @@ static void test_dropped(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_whole), cmocka_unit_test(test_dropped),
-                                        cmocka_unit_test(test_saved_does_not_fit) };
+                                        cmocka_unit_test(test_saved_does_not_fit),
+                                        cmocka_unit_test(test_reverted_does_not_fit) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

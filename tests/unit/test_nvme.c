@@ -313,6 +313,21 @@ static void test_doorbells(void **state)
     page_free(buf);
 }
 
+/* A pin and plain MSI come again only when the controller was told of all answers. */
+static void test_doorbells_without_msix(void **state)
+{
+    (void)state;
+    device_new();
+    has_msix = false;
+    struct blockdev *d = probe();
+    has_msix = true;
+    struct block_req r = { .op = BLOCK_READ, .len = 512, .buf = page_alloc(), .done = done };
+    d->ops->submit(d, &r);
+    turns(d, 2);
+    assert_int_equal(*reg(R_DOORBELLS + 12), dev.cq_tail[1]);
+    page_free(r.buf);
+}
+
 /* A disk without a write cache has nothing to flush. */
 static void test_no_cache(void **state)
 {
@@ -415,17 +430,17 @@ static void test_lies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_probe, end),      cmocka_unit_test_teardown(test_bad_controllers, end),
-        cmocka_unit_test_teardown(test_slow, end),       cmocka_unit_test_teardown(test_late, end),
-        cmocka_unit_test_teardown(test_data, end),       cmocka_unit_test_teardown(test_causes, end),
-        cmocka_unit_test_teardown(test_many, end),       cmocka_unit_test_teardown(test_pages, end),
-        cmocka_unit_test_teardown(test_limits, end),     cmocka_unit_test_teardown(test_errors, end),
-        cmocka_unit_test_teardown(test_doorbells, end),  cmocka_unit_test_teardown(test_no_cache, end),
-        cmocka_unit_test_teardown(test_hang, end),       cmocka_unit_test_teardown(test_fatal, end),
-        cmocka_unit_test_teardown(test_deallocate, end), cmocka_unit_test_teardown(test_ranges, end),
-        cmocka_unit_test_teardown(test_gone, end),       cmocka_unit_test_teardown(test_swapped, end),
-        cmocka_unit_test_teardown(test_forgets, end),    cmocka_unit_test_teardown(test_epochs, end),
-        cmocka_unit_test_teardown(test_lies, end),
+        cmocka_unit_test_teardown(test_probe, end),     cmocka_unit_test_teardown(test_bad_controllers, end),
+        cmocka_unit_test_teardown(test_slow, end),      cmocka_unit_test_teardown(test_late, end),
+        cmocka_unit_test_teardown(test_data, end),      cmocka_unit_test_teardown(test_causes, end),
+        cmocka_unit_test_teardown(test_many, end),      cmocka_unit_test_teardown(test_pages, end),
+        cmocka_unit_test_teardown(test_limits, end),    cmocka_unit_test_teardown(test_errors, end),
+        cmocka_unit_test_teardown(test_doorbells, end), cmocka_unit_test_teardown(test_doorbells_without_msix, end),
+        cmocka_unit_test_teardown(test_no_cache, end),  cmocka_unit_test_teardown(test_hang, end),
+        cmocka_unit_test_teardown(test_fatal, end),     cmocka_unit_test_teardown(test_deallocate, end),
+        cmocka_unit_test_teardown(test_ranges, end),    cmocka_unit_test_teardown(test_gone, end),
+        cmocka_unit_test_teardown(test_swapped, end),   cmocka_unit_test_teardown(test_forgets, end),
+        cmocka_unit_test_teardown(test_epochs, end),    cmocka_unit_test_teardown(test_lies, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
