@@ -386,11 +386,14 @@ void leave_disks_undo(struct leave_disks *d, const char *reason)
     (void)leave_disks_step(); /* what has no mirror yet is free at once: the job may try another peer */
 }
 
+/* Is it, if it stays here, to be no more what it is? */
+static bool leave_disk_is_released(const struct leave_disk *k) { return k->part || k->index == LEAVE_SAVED; }
+
 bool leave_disks_text(const struct leave_disks *d, bool keep, char *text)
 {
     size_t n = (size_t)snprintf(text, MOVE_LEAVING_MAX, "%s\n", d->guest), before = n;
     for (unsigned i = 0; i < d->n; i++)
-        if (d->d[i].uuid[0] && (d->d[i].part || !keep))
+        if (d->d[i].uuid[0] && (leave_disk_is_released(&d->d[i]) || !keep))
             n += (size_t)snprintf(text + n, MOVE_LEAVING_MAX - n, "%s%s %s\n", keep ? MOVE_LEAVING_KEEP : "",
                                   d->d[i].group, d->d[i].uuid);
     ASSERT(n < MOVE_LEAVING_MAX);
@@ -416,7 +419,7 @@ void leave_disks_left(struct leave_disks *d, bool keep, bool listed)
         ASSERT(!d->d[i].m);
         if (listed || !d->d[i].uuid[0])
             continue;
-        if (keep && d->d[i].part)
+        if (keep && leave_disk_is_released(&d->d[i]))
             move_volume_release(d->d[i].group, d->d[i].uuid);
         else if (!keep && !others(d, &d->d[i]))
             move_volume_delete(d->d[i].group, d->d[i].uuid);

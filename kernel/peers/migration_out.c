@@ -212,11 +212,7 @@ static void src_release(void *ctx)
     struct outgoing *o = ctx;
     bool changed = o->vm->redefined;
     vm_left(o->vm);
-    if (o->job.options.keep)
-        move_volume_stays(mig_tx_id(o->m));
-    if (o->job.options.keep && o->disks) /* a person may have decided that since */
-        (void)leaving_record(o);
-    bool listed = move_volume_gone(mig_tx_id(o->m));
+    bool listed = move_volume_gone(mig_tx_id(o->m), o->job.options.keep); /* a person may have decided to keep them */
     if (o->disks)
         leave_disks_left(o->disks, o->job.options.keep, listed);
     o->disks = NULL;

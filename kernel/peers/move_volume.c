@@ -47,12 +47,14 @@ static void errand_add(const char *group, const char *uuid, int what)
     errands = e;
 }
 
+static bool to_release(const struct lvm_lv *lv) { return lvm_lv_tag(lv, CHECKPOINT_TAG) || lvm_lv_tag(lv, SAVED_TAG); }
+
 /* It is no saved guest and no part of a checkpoint any more. */
 static void volume_left(const char *group, const char *uuid)
 {
     struct lvm_group *g = lvm_group_find(group);
     const struct lvm_lv *lv = g ? lvm_lv_by_uuid(&g->vg, uuid) : NULL;
-    if (lv && (lvm_lv_tag(lv, SAVED_TAG) || lvm_lv_tag(lv, CHECKPOINT_TAG)))
+    if (lv && to_release(lv))
         lvm_use_get(g, uuid)->left = true;
 }
 
@@ -99,22 +101,34 @@ static void part_freed(void *ctx, enum hv_err err, const char *text)
 
 static void errand_progress(void *ctx, uint64_t done, uint64_t total) { (void)ctx, (void)done, (void)total; }
 
+/* It is no part of a checkpoint any more, and nobody is saved there.  What was memory stays closed to all. */
+static enum hv_err tags_release(struct lvm_change *c, struct lvm_lv *lv, struct why *why)
+{
+    const char *part = lvm_lv_tag(lv, CHECKPOINT_TAG), *guest = lvm_lv_tag(lv, SAVED_TAG);
+    const char *now = !part ? SAVED_TAG_USED : lvm_lv_tag(lv, CHECKPOINT_TAG_OF) ? NULL : CHECKPOINT_TAG_KEPT;
+    char was[CHECKPOINT_TAG_LEN];
+    snprintf(was, sizeof(was), "%s", part ? part : guest);
+    enum hv_err err = lvm_change_tag(c, lv, CHECKPOINT_TAG, NULL, why);
+    if (!err)
+        err = lvm_change_tag(c, lv, SAVED_TAG, NULL, why);
+    return err || !now ? err : lvm_change_tag(c, lv, now, was, why);
+}
+
 /* Remove the tag: of a volume that is to stay, or of a part of a checkpoint that has left, which is none from then on.
- * A part that has arrived never changes.  Memory of a checkpoint that is kept stays closed to all. */
+ * A part that has arrived never changes. */
 static enum hv_err tag_remove(struct lvm_group *g, struct errand *e, struct why *why)
 {
     struct lvm_change *c;
-    char was[CHECKPOINT_TAG_LEN];
     enum hv_err err = lvm_change_begin(g, &c, why);
     if (err)
         return err;
     struct lvm_lv *lv = lvm_change_find(c, e->name);
-    bool kept = lv && e->what == ERRAND_RELEASE && !lvm_lv_tag(lv, CHECKPOINT_TAG_OF);
-    if (kept)
-        snprintf(was, sizeof(was), "%s", lvm_lv_tag(lv, CHECKPOINT_TAG));
-    err = lv ? lvm_change_tag(c, lv, e->what == ERRAND_KEEP ? LVM_TAG_MOVE : CHECKPOINT_TAG, NULL, why) : HV_E_NOENT;
-    if (!err && kept)
-        err = lvm_change_tag(c, lv, CHECKPOINT_TAG_KEPT, was, why);
+    if (!lv)
+        err = HV_E_NOENT;
+    else if (e->what == ERRAND_RELEASE)
+        err = tags_release(c, lv, why);
+    else
+        err = lvm_change_tag(c, lv, e->what == ERRAND_KEEP ? LVM_TAG_MOVE : CHECKPOINT_TAG, NULL, why);
     if (!err && e->what == ERRAND_KEEP && saved_tagged(lv))
         lvm_change_read_only(c, lv, true);
     if (err)
@@ -127,8 +141,7 @@ static enum hv_err tag_remove(struct lvm_group *g, struct errand *e, struct why 
 /* Is the tag of that errand gone, and with it what is to be done? */
 static bool tag_is_gone(const struct errand *e, const struct lvm_lv *lv)
 {
-    return (e->what == ERRAND_KEEP && !lvm_lv_tag(lv, LVM_TAG_MOVE)) ||
-           (e->what == ERRAND_RELEASE && !lvm_lv_tag(lv, CHECKPOINT_TAG));
+    return (e->what == ERRAND_KEEP && !lvm_lv_tag(lv, LVM_TAG_MOVE)) || (e->what == ERRAND_RELEASE && !to_release(lv));
 }
 
 static void errand_try(struct errand *e)
@@ -150,7 +163,7 @@ static void errand_try(struct errand *e)
         return;
     }
     struct store_watch watch = { .progress = errand_progress, .done = errand_done, .ctx = e };
-    bool tagged = e->what == ERRAND_KEEP || lvm_lv_tag(lv, CHECKPOINT_TAG);
+    bool tagged = e->what != ERRAND_DELETE || lvm_lv_tag(lv, CHECKPOINT_TAG);
     enum hv_err err = tagged ? tag_remove(g, e, WHY(why)) : volume_delete(g, e->name, &watch, WHY(why));
     if (err)
         errand_done(e, err, why);
@@ -170,12 +183,15 @@ static const char *leaving_name(char out[LEAVING_NAME], const struct mig_id *id)
     return out;
 }
 
-/* text NULL: remove the entry. */
+/* text NULL, or there is no room for it: remove the entry, so that it deletes nothing that is to stay. */
 static void leaving_put(const char *name, const char *text)
 {
     char why[300];
-    if ((text || registry_get(name, NULL)) && registry_put(name, text, text ? strlen(text) : 0, WHY(why)))
+    if ((text || registry_get(name, NULL)) && registry_put(name, text, text ? strlen(text) : 0, WHY(why))) {
         log_error("mig", "%s is not recorded, so volumes may stay after a power cut: %s", name, why);
+        if (text)
+            leaving_put(name, NULL);
+    }
 }
 
 enum hv_err move_volume_leaving(const struct mig_id *id, const char *text, struct why *why)
@@ -192,13 +208,18 @@ void move_volume_stays(const struct mig_id *id)
 
 static bool leaving_keeps(const char *line) { return *line == MOVE_LEAVING_KEEP[0]; }
 
-/* The volume of a line GROUP UUID.  NULL: it is not here, or is to be kept, and released already; *away: its store
- * cannot be used now, and perhaps later. */
-static const struct lvm_lv *leaving_volume(const char *line, char group[LVM_NAME_LEN], bool *away)
+static const char *line_next(const char *line)
+{
+    line += strcspn(line, "\n");
+    return line + (*line == '\n');
+}
+
+/* The volume of a line GROUP UUID.  NULL: it is not here, or is to be kept, and there is nothing to release; *away: its
+ * store cannot be used now, and perhaps later. */
+static const struct lvm_lv *leaving_volume(const char *line, bool keep, char group[LVM_NAME_LEN], bool *away)
 {
     char uuid[LVM_UUID_LEN];
-    bool keep = leaving_keeps(line);
-    line += keep;
+    line += leaving_keeps(line);
     *away = false;
     size_t n = strcspn(line, " "), len = strcspn(line, "\n");
     if (n >= len || n >= LVM_NAME_LEN || len - n > LVM_UUID_LEN)
@@ -208,53 +229,52 @@ static const struct lvm_lv *leaving_volume(const char *line, char group[LVM_NAME
     struct lvm_group *g = lvm_group_find(group);
     *away = !g || g->why_not[0];
     const struct lvm_lv *lv = *away ? NULL : lvm_lv_by_uuid(&g->vg, uuid);
-    return lv && keep && !lvm_lv_tag(lv, CHECKPOINT_TAG) ? NULL : lv;
+    return lv && keep && !to_release(lv) ? NULL : lv;
 }
 
-/* The move has removed the guest's definition.  If there is one in the registry, the guest was defined here anew. */
+/* The move has removed the guest's definition.  If there is one in the registry, the guest was defined here anew, or it
+ * has come back. */
 static bool defined_again(const char *guest)
 {
     char entry[CONFIG_NAME_LEN + 4];
     snprintf(entry, sizeof(entry), "vm/%s", guest);
-    return registry_get(entry, NULL) != NULL;
+    return registry_get(entry, NULL) || move_record_is_here(guest);
 }
 
-/* Delete or release the volumes of an entry.  Only those with which that goes on stay in it, or that cannot be now: one
- * that another guest has, or this one again, is not what the move left behind any more. */
-static void leaving_begin(const char *name, bool after_boot)
+/* Delete or release the volumes of an entry; keep: only release.  Only those with which that goes on stay in it, or
+ * that cannot be now: one that another guest has, or this one again, is not what the move left behind any more. */
+static void leaving_begin(const char *name, bool after_boot, bool keep)
 {
-    static char text[MOVE_LEAVING_MAX]; /* large; service pCPU only */
+    static char text[MOVE_LEAVING_MAX]; /* what stays; large; service pCPU only */
     char guest[CONFIG_NAME_LEN], group[LVM_NAME_LEN];
-    snprintf(text, sizeof(text), "%s", registry_get(name, NULL));
-    snprintf(guest, sizeof(guest), "%.*s", (int)strcspn(text, "\n"), text);
+    const char *at = registry_get(name, NULL), *next;
+    snprintf(guest, sizeof(guest), "%.*s", (int)strcspn(at, "\n"), at);
     const char *but = after_boot && defined_again(guest) ? NULL : guest;
-    size_t n = strlen(guest) + 1; /* what stays of text */
-    for (char *at = text + n, *next; n <= strlen(text) && *at; at = next) {
-        size_t len = strcspn(at, "\n");
-        bool away;
-        next = at + len + (at[len] == '\n');
-        const struct lvm_lv *lv = leaving_volume(at, group, &away);
-        const char *owner = lv && !leaving_keeps(at) ? vm_disk_owner(group, lv->name, but) : NULL;
+    size_t n = (size_t)snprintf(text, sizeof(text), "%s\n", guest), none = n;
+    for (at = line_next(at); *at && n < sizeof(text); at = next) {
+        bool kept = keep || leaving_keeps(at), away;
+        next = line_next(at);
+        const struct lvm_lv *lv = leaving_volume(at, kept, group, &away);
+        const char *owner = lv && !kept ? vm_disk_owner(group, lv->name, but) : NULL;
         if (owner)
             log_warn("mig", "%s/%s stays: %s has it in its definition", group, lv->name, owner);
         if (!away && (!lv || owner))
             continue;
         if (lv)
-            (leaving_keeps(at) ? move_volume_release : move_volume_delete)(group, lv->uuid);
-        memmove(text + n, at, (size_t)(next - at));
-        n += (size_t)(next - at);
+            (kept ? move_volume_release : move_volume_delete)(group, lv->uuid);
+        at += leaving_keeps(at);
+        const char *sign = kept ? MOVE_LEAVING_KEEP : "";
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%.*s", sign, (int)(next - at), at);
     }
-    bool some = n > strlen(guest) + 1;
-    text[MIN(n, sizeof(text) - 1)] = '\0';
-    leaving_put(name, some ? text : NULL);
+    leaving_put(name, n > none ? text : NULL);
 }
 
-bool move_volume_gone(const struct mig_id *id)
+bool move_volume_gone(const struct mig_id *id, bool keep)
 {
     char name[LEAVING_NAME];
     bool known = registry_get(leaving_name(name, id), NULL) != NULL;
     if (known)
-        leaving_begin(name, false);
+        leaving_begin(name, false, keep);
     return known;
 }
 
@@ -267,11 +287,11 @@ static void leaving_look(bool begin)
         if (move_record_in_doubt(name + sizeof(LEAVING) - 1))
             continue;
         if (begin)
-            leaving_begin(name, true);
+            leaving_begin(name, true, false);
         const char *text = registry_get(name, NULL);
         bool some = false, away;
         for (const char *at = text ? strchr(text, '\n') : NULL; at; at = strchr(at + 1, '\n'))
-            some |= leaving_volume(at + 1, group, &away) || away;
+            some |= leaving_volume(at + 1, leaving_keeps(at + 1), group, &away) || away;
         if (!some)
             leaving_put(name, NULL);
     }

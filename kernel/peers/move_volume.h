@@ -20,7 +20,8 @@
  *  is saved in a volume to be deleted is saved no more, at once.  A saved guest in one that is kept is read-only. */
 void move_volume_delete(const char *group, const char *uuid);
 void move_volume_keep(const char *group, const char *uuid);
-/** Likewise: a part of a checkpoint is none any more, at once, and stays as a volume by itself. */
+/** Likewise: a part of a checkpoint is none any more, at once, and stays as a volume by itself.  A saved guest counts
+ *  as restored: it is saved elsewhere. */
 void move_volume_release(const char *group, const char *uuid);
 
 /* The registry's entry leaving/ID has the guest's name in its first line, and in each other one GROUP and UUID of a
@@ -30,9 +31,9 @@ void move_volume_release(const char *group, const char *uuid);
 #define MOVE_LEAVING_MAX  (CONFIG_NAME_LEN + MIG_DISKS_MAX * (LVM_NAME_LEN + LVM_UUID_LEN + 2u))
 /** In the turn of move_record_doubt(), and after it.  Errors as of registry_put(): the guest must not go. */
 HV_MUST_CHECK enum hv_err move_volume_leaving(const struct mig_id *id, const char *text, struct why *why);
-/** The guest stays, or its volumes do.  It has left: do so; false: there is no such entry. */
+/** The guest stays.  It has left: do so; false: there is no such entry.  keep: nothing is deleted, whatever it says. */
 void move_volume_stays(const struct mig_id *id);
-bool move_volume_gone(const struct mig_id *id);
+bool move_volume_gone(const struct mig_id *id, bool keep);
 
 /** Part of the service loop.  Looks at all tagged volumes whenever a registry is taken, after move_record_step(). */
 bool move_volume_step(void);

@@ -10,8 +10,7 @@
 #include "kernel/store/lvm_change.h"
 #include "kernel/store/volume.h"
 
-#define TAG_SAVING   "godwit.saving"
-#define TAG_RESTORED "godwit.restored"
+#define TAG_SAVING "godwit.saving"
 
 static bool lv_in_use(struct lvm_group *g, const struct lvm_lv *lv)
 {
@@ -71,7 +70,7 @@ static enum hv_err edit_seal(struct lvm_change *c, struct lvm_group *g, struct l
     lvm_change_read_only(c, lv, true);
     if (err || e->what == SAVED_SEAL_PART)
         return err;
-    return lvm_change_tag(c, lv, e->what == SAVED_SEAL ? SAVED_TAG : TAG_RESTORED, e->guest, why);
+    return lvm_change_tag(c, lv, e->what == SAVED_SEAL ? SAVED_TAG : SAVED_TAG_USED, e->guest, why);
 }
 
 /* Nothing is cut off: it is open, and what is behind the guest was imported with it. */
@@ -81,7 +80,7 @@ static enum hv_err edit_take(struct lvm_change *c, struct lvm_lv *lv, const stru
     snprintf(bytes, sizeof(bytes), "%lu", e->bytes);
     enum hv_err err = lvm_change_tag(c, lv, SAVED_TAG_BYTES, bytes, why);
     lvm_change_read_only(c, lv, true);
-    return err ? err : lvm_change_tag(c, lv, TAG_RESTORED, e->guest, why);
+    return err ? err : lvm_change_tag(c, lv, SAVED_TAG_USED, e->guest, why);
 }
 
 static enum hv_err edit_use(struct lvm_change *c, struct lvm_lv *lv, const struct saved_edit *e, struct why *why)
@@ -89,7 +88,7 @@ static enum hv_err edit_use(struct lvm_change *c, struct lvm_lv *lv, const struc
     enum hv_err err = lvm_change_tag(c, lv, SAVED_TAG, NULL, why);
     if (err || lvm_lv_tag(lv, "godwit.checkpoint")) /* that is kept, and brings its own disks */
         return err;
-    return lvm_change_tag(c, lv, TAG_RESTORED, e->guest, why);
+    return lvm_change_tag(c, lv, SAVED_TAG_USED, e->guest, why);
 }
 
 static enum hv_err edit_do(struct lvm_change *c, struct lvm_group *g, const struct saved_edit *e, struct why *why)

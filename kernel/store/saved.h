@@ -5,7 +5,8 @@
  *
  *   godwit.saving=GUEST     it is being written.  After a power cut nothing is saved, and it is removed
  *   godwit.saved=GUEST      GUEST is saved there, whole, in its first godwit.bytes bytes, and stopped on this host
- *   godwit.restored=GUEST   the same, and the guest has run since: what its disks have now may not fit it any more
+ *   godwit.restored=GUEST   the same, and the guest has run since, or went elsewhere, saved: what its disks have now
+ *                           may not fit it any more
  *   godwit.disks=A.B        beside these: its disks that are volumes of this host, each by the first SAVED_DISK_LEN
  *                           characters of its UUID.  While the guest is saved nobody else writes them
  *   godwit.move=ID          beside godwit.saved: it came by that move, or was to come (kernel/peers/move_volume.h)
@@ -23,6 +24,7 @@
 #include "kernel/store/lvm.h"
 
 #define SAVED_TAG       "godwit.saved"
+#define SAVED_TAG_USED  "godwit.restored"
 #define SAVED_TAG_BYTES "godwit.bytes"
 #define SAVED_TAG_DISKS "godwit.disks"
 #define SAVED_DISK_LEN  12

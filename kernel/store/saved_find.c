@@ -23,7 +23,7 @@ struct saved saved_of(struct lvm_group *g, const struct lvm_lv *lv)
     static const struct {
         const char *tag;
         enum saved_state state;
-    } states[] = { { "godwit.saving", SAVED_WRITING }, { SAVED_TAG, SAVED_WHOLE }, { "godwit.restored", SAVED_USED } };
+    } states[] = { { "godwit.saving", SAVED_WRITING }, { SAVED_TAG, SAVED_WHOLE }, { SAVED_TAG_USED, SAVED_USED } };
     struct saved s = { .state = SAVED_NONE, .group = g, .lv = lv };
     for (unsigned i = 0; s.state == SAVED_NONE && i < ARRAY_SIZE(states); i++) {
         s.guest = lvm_lv_tag(lv, states[i].tag);

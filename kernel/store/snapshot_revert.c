@@ -268,7 +268,7 @@ static enum hv_err snap_find(struct lvm_group *g, const char *name, const struct
     *cow = lvm_lv_find(&g->vg, name);
     if (!*cow)
         return REFUSE(HV_E_NOENT, "the volume group %s has no volume named %s", g->vg.name, name);
-    enum hv_err e = checkpoint_no_part(*cow, why);
+    enum hv_err e = checkpoint_counts(g, *cow) ? checkpoint_no_part(*cow, why) : HV_OK;
     if (e)
         return e;
     const struct lvm_lv *snap = lvm_snap_of(&g->vg, *cow);

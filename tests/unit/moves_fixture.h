@@ -353,7 +353,12 @@ enum hv_err move_volume_leaving(const struct mig_id *id, const char *text, struc
     return leaving_full ? REFUSE(HV_E_NOMEM, "the registry is full") : HV_OK;
 }
 void move_volume_stays(const struct mig_id *id) { (void)id; }
-bool move_volume_gone(const struct mig_id *id) { return !id; }
+static bool volumes_kept; /* after a move */
+bool move_volume_gone(const struct mig_id *id, bool keep)
+{
+    volumes_kept = keep;
+    return !id;
+}
 void arrive_disks_check(const struct vm_offer *o, reason_fn *add, void *ctx) { (void)o, (void)add, (void)ctx; }
 enum hv_err arrive_disks_begin(const struct vm_offer *o, const struct mig_id *id, const char *peer,
                                struct arrive_disks **out, struct why *why)

@@ -378,7 +378,9 @@ static void test_recalled_doubt(void **s)
     }
     migration_recall_doubt("g1", &ids[0], "nobody", false); /* no such peer: a person can still decide */
     steps(100);
+    volumes_kept = false;
     assert_int_equal(migration_resolve("g1", false, "me"), HV_OK);
+    assert_true(volumes_kept); /* nobody knows whether they are there */
     fake_registry_there = false;
 }
 

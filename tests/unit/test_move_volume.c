@@ -35,6 +35,7 @@ const char *lvm_lv_tag(const struct lvm_lv *v, const char *key)
     return v && strcmp(key, CHECKPOINT_TAG) != 0 ? "1" : NULL; /* it is of none */
 }
 bool move_record_in_doubt(const char *id) { return id == NULL; }
+bool move_record_is_here(const char *name) { return !name; }
 void move_record_id(const struct mig_id *id, char out[33]) { snprintf(out, 33, "%032x", id->b[0]); }
 const char *vm_disk_owner(const char *vg, const char *name, const char *but) { return vg && name && but ? NULL : ""; }
 enum move_fate move_record_fate(const char *id) { return id ? MOVE_FATE_ENDED : MOVE_FATE_NONE; }

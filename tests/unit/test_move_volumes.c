@@ -79,6 +79,8 @@ void move_record_unmade(const char *g, const struct mig_id *id, const char *peer
 void move_record_id(const struct mig_id *id, char out[33]) { snprintf(out, 33, "%032x", id->b[0]); }
 static bool in_doubt;
 bool move_record_in_doubt(const char *id) { return id && in_doubt; }
+static bool came_back;
+bool move_record_is_here(const char *name) { return name && came_back; }
 static enum move_fate fate;
 enum move_fate move_record_fate(const char *id) { return id ? fate : MOVE_FATE_NONE; }
 static const char *group = "vg0"; /* of the registry */
@@ -181,8 +183,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < 2000; i++)
-        turn();
+    settle(2000);
     power_disks_remove();
     groups_forget();
     return 0;
@@ -273,8 +274,7 @@ static void test_cold(void **state)
     arrive_disks_keep(arrive);
     assert_int_equal(record, MADE);
     leave_disks_left(leave, false, false);
-    for (unsigned i = 0; i < 5000; i++)
-        turn();
+    settle(5000);
     assert_true(!volume("root") && !volume("data"));
     hash_of(volume_bytes("root.2"), EXTENT, is);
     assert_string_equal(is, root);
@@ -351,8 +351,7 @@ static void test_saved(void **state)
     leave_disks_left(leave, false, false);
     assert_int_equal(n_saved(), 1); /* at once */
     assert_string_equal(saved_find("g").lv->name, "saved.g.2");
-    for (unsigned i = 0; i < 5000; i++)
-        turn();
+    settle(5000);
     assert_saved("saved.g.2", "root.2", "data.2");
     assert_true(!volume("saved.g") && !volume("root") && !volume("data"));
 }
@@ -369,8 +368,7 @@ static void test_saved_ends(void **state)
         leave_disks_undo(leave, "cancelled");
         slots_forget();
         arrive_disks_drop(arrive);
-        for (unsigned i = 0; i < 5000; i++)
-            turn();
+        settle(5000);
         assert_true(!volume("saved.g.2") && !volume("root.2"));
         assert_saved("saved.g", "root", "data");
     }
@@ -420,7 +418,7 @@ static bool saved_moves(void)
         (void)leave_disks_text(leave, false, text); /* in doubt since then, and it is over */
         assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
         arrive_disks_keep(arrive);
-        leave_disks_left(leave, false, move_volume_gone(&id));
+        leave_disks_left(leave, false, move_volume_gone(&id, false));
         for (unsigned i = 0; i < 600 && !power_is_off(); i++)
             turn();
     }
@@ -492,8 +490,7 @@ static void test_cold_ends(void **state)
         slots_forget();
         arrive_disks_drop(arrive);
         assert_int_equal(record, UNMADE);
-        for (unsigned i = 0; i < 5000; i++)
-            turn();
+        settle(5000);
         assert_true(!volume("root.2") && !volume("data.2"));
         assert_true(volume("root") && volume("data"));
         assert_int_equal(lv_disk_check("vg0", "root", WHY(why)), HV_OK);
@@ -518,8 +515,7 @@ static void test_keep(void **state)
     copy(100000);
     arrive_disks_keep(arrive);
     leave_disks_left(leave, true, false);
-    for (unsigned i = 0; i < 5000; i++)
-        turn();
+    settle(5000);
     assert_true(volume("root") && volume("root.2") && volume("chosen"));
 }
 
@@ -575,8 +571,7 @@ static void volume_io(const char *name, enum disk_op op, uint64_t at, uint64_t l
         (void)d->ops->poll(d);
     assert_int_equal(io_status, DISK_OK);
     d->ops->close(d);
-    for (unsigned i = 0; i < 100; i++)
-        turn();
+    settle(100);
 }
 
 /* vdc becomes `clone`, a clone of the base `data`, of which two grains differ: one is zero, where the base is not. */
@@ -748,8 +743,7 @@ static void power_cut_here(void)
     fake_registry_boot();
     fake_registry_lands = true;
     epoch = 0;
-    for (unsigned i = 0; i < 5000; i++)
-        turn();
+    settle(5000);
 }
 
 /* The power goes while the move is in doubt, and again between RUNNING and the deletion: the volumes stay, and go.  One
@@ -774,10 +768,10 @@ static void test_left_and_cut(void **state)
     assert_true(volume("root") && volume("data") && registry_get(name, NULL));
     in_doubt = false; /* RUNNING has come */
     fake_registry_lands = false;
-    assert_true(move_volume_gone(&id));
+    assert_true(move_volume_gone(&id, false));
     power_cut_here();
     assert_true(!volume("root") && !volume("data") && !registry_get(name, NULL));
-    assert_false(move_volume_gone(&id));
+    assert_false(move_volume_gone(&id, false));
     volume_do(NULL, "root");
     snprintf(text, sizeof(text), "g\nvg0 %s\n", volume("root")->uuid);
     assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
@@ -793,6 +787,11 @@ static void test_left_and_cut(void **state)
     assert_true(volume("root") && !registry_get(name, NULL));
     assert_int_equal(registry_put("vm/g", NULL, 0, WHY(why)), HV_OK);
     assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
+    came_back = true; /* it has come by a move, and then got it again */
+    power_cut_here();
+    came_back = false;
+    assert_true(volume("root") && !registry_get(name, NULL));
+    assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
     move_volume_stays(&id);
     assert_null(registry_get(name, NULL));
     for (unsigned i = 0; i <= strlen(text); i += 3) { /* an entry that is damaged harms nothing */
@@ -800,8 +799,87 @@ static void test_left_and_cut(void **state)
         snprintf(cut, sizeof(cut), "%.*s", (int)i, text);
         assert_int_equal(move_volume_leaving(&id, cut, WHY(why)), HV_OK);
         owner = NULL;
-        (void)move_volume_gone(&id);
+        (void)move_volume_gone(&id, false);
     }
+}
+
+/* A person decides that the guest is there, after a power cut, so that only the registry knows of its volumes: they
+ * stay, also if the registry cannot be written then. */
+static void test_decided_there(void **state)
+{
+    struct mig_id id = { { 9 } };
+    char text[MOVE_LEAVING_MAX];
+    const char *const name = "leaving/00000000000000000000000000000009";
+    for (unsigned i = 0; i < 3; i++) {
+        (void)tear_down(state);
+        (void)set_up(state);
+        snprintf(text, sizeof(text), "g\nvg0 %s\nvg0 %s\n", volume("root")->uuid, volume("data")->uuid);
+        assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
+        fake_registry_full = i == 1;
+        fake_registry_bad = i == 2 ? "its disk fails" : "";
+        assert_true(move_volume_gone(&id, true));
+        assert_true(!registry_get(name, NULL) == (i < 2));
+        fake_registry_bad = "";
+        fake_registry_full = false;
+        settle(5000);
+        in_doubt = i == 2; /* that could not be written either */
+        power_cut_here();
+        in_doubt = false;
+        assert_true(volume("root") && volume("data"));
+    }
+}
+
+/* Likewise of a saved guest: it is saved there, and here it was; its volumes stay. */
+static void test_saved_decided_there(void **state)
+{
+    struct mig_id id = { { 9 } };
+    char text[MOVE_LEAVING_MAX];
+    (void)tear_down(state);
+    for (unsigned i = 0; i < 2; i++, (void)tear_down(state)) {
+        set_up_saved(state);
+        admit();
+        copy(100000);
+        (void)leave_disks_text(leave, false, text);
+        if (i)
+            assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
+        arrive_disks_keep(arrive);
+        leave_disks_left(leave, true, move_volume_gone(&id, true));
+        assert_int_equal(n_saved(), 1); /* at once */
+        settle(5000);
+        groups_forget();
+        lvm_scan();
+        fate = MOVE_FATE_HERE;
+        power_cut_here();
+        assert_saved("saved.g.2", "root.2", "data.2");
+        assert_string_equal(lvm_lv_tag(volume("saved.g"), SAVED_TAG_USED), "g");
+        assert_int_equal(lv_disk_check("vg0", "saved.g", WHY(why)), HV_E_REFUSED);
+        assert_true(volume("root") && volume("data"));
+        assert_null(registry_get("leaving/00000000000000000000000000000009", NULL));
+    }
+    (void)set_up(state);
+}
+
+/* Likewise of one that was reverted: the memory of its checkpoint is nobody's. */
+static void test_reverted_decided_there(void **state)
+{
+    struct mig_id id = { { 9 } };
+    char text[MOVE_LEAVING_MAX];
+    struct lvm_change *c;
+    (void)tear_down(state);
+    set_up_saved(state);
+    assert_int_equal(lvm_change_begin(lvm_group_find("vg0"), &c, WHY(why)), HV_OK);
+    assert_int_equal(lvm_change_tag(c, lvm_change_find(c, "saved.g"), CHECKPOINT_TAG, "g:one", WHY(why)), HV_OK);
+    committed = false;
+    for (lvm_change_commit(c, on_committed, NULL); !committed;)
+        turn();
+    assert_true(saved_in_checkpoint("g"));
+    snprintf(text, sizeof(text), "g\nvg0 %s\n", volume("saved.g")->uuid);
+    assert_int_equal(move_volume_leaving(&id, text, WHY(why)), HV_OK);
+    assert_true(move_volume_gone(&id, true));
+    settle(5000);
+    assert_true(!n_saved() && !checkpoint_find("g", "one").group);
+    assert_string_equal(lvm_lv_tag(volume("saved.g"), CHECKPOINT_TAG_KEPT), "g:one");
+    assert_null(lvm_lv_tag(volume("saved.g"), SAVED_TAG));
 }
 
 /* The volume is opened by another meanwhile: said, and nothing is lost. */
@@ -908,6 +986,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_clone_base_goes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_renamed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_left_and_cut, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_decided_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_saved_decided_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_reverted_decided_there, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_in_use, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_disk_fails, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),

@@ -225,6 +225,15 @@ static void tag_base(const char *name)
     good(HV_OK);
 }
 
+static void tag_part(const char *name)
+{
+    struct lvm_change *c = NULL;
+    assert_int_equal(lvm_change_begin(vg0(), &c, WHY(why)), HV_OK);
+    assert_int_equal(lvm_change_tag(c, lvm_change_find(c, name), CHECKPOINT_TAG, "g:one", WHY(why)), HV_OK);
+    lvm_change_commit(c, done, &is_done);
+    good(HV_OK);
+}
+
 static int begin_test(void **state)
 {
     (void)state;
@@ -466,6 +475,9 @@ static void test_clones(void **state)
     assert_int_equal(lvm_change_remove(c, lvm_change_find(c, "db"), WHY(why)), HV_E_BUSY);
     lvm_change_drop(c);
     good(snapshot_delete(vg0(), "snap", &order, WHY(why)));
+    tag_part("two");
+    assert_int_equal(snapshot_delete(vg0(), "two", &order, WHY(why)), HV_E_REFUSED);
+    lvm_use_get(vg0(), lvm_lv_find(&vg0()->vg, "two")->uuid)->left = true; /* with its guest, and it is to go */
     good(snapshot_delete(vg0(), "two", &order, WHY(why)));
     assert_int_equal(vg0()->vg.n_lvs, 2);
     cut_disk_free(&after);
