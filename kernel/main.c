@@ -125,10 +125,10 @@ void kernel_entry(struct boot_info *bi)
     paging_init(bi);
     pcpu_init_boot(bi);
     ASSERT_EQ(this_pcpu()->index, 0);
+    acpi_init(bi);
     clock_init(bi);
     log_info("host", "Godwit %s, image at 0x%lx, %u CPU%s by %s", GODWIT_VERSION, bi->image_base, bi->n_cpus,
              FMT_S(bi->n_cpus), bi->cpu_source);
-    acpi_init(bi);
     watchdog_stop();
     pci_init();
     config_load(bi);

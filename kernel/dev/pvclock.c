@@ -13,7 +13,8 @@
  * A vCPU's TSC = the VM's + v->tsc_adjust, which reads as IA32_TSC_ADJUST.  A guest that writes TSC or TSC_ADJUST sets
  * tsc_adjust (SDM 3B "IA32_TSC_ADJUST Register Support"), and nothing else.  So its time goes on as before: the clock
  * page of each vCPU has base_tsc + tsc_adjust, and its TSC deadline is converted.  Linux's vDSO reads vCPU 0's page on
- * all vCPUs if that is flagged "stable", so the flag is there only while all vCPUs have the same tsc_adjust.
+ * all vCPUs if that is flagged "stable", so the flag is there only while all vCPUs have the same tsc_adjust, and on a
+ * host whose CPUs have the same TSC.
  *
  * A new VM.  TSC and clock are 0 at creation.  wall_base_ns is the host's wall clock at that time.  It is not read
  * again, since the guest's own time keeping (NTP) corrects its wall clock from there on.
@@ -198,7 +199,7 @@ static enum hv_err system_time_publish(struct vm *vm, unsigned i, uint8_t stoppe
     wr_u64(&w, t->base_ns);
     wr_u32(&w, t->mul);
     wr_u8(&w, (uint8_t)t->shift);
-    wr_u8(&w, (tscs_are_equal(vm) ? PVCLOCK_FLAG_STABLE : 0) | stopped);
+    wr_u8(&w, (clock_tsc_stable && tscs_are_equal(vm) ? PVCLOCK_FLAG_STABLE : 0) | stopped);
     wr_u16(&w, 0);
     return clock_page_publish(vm, c->system_time_msr & ~PVCLOCK_ENABLED, &c->version, page, sizeof(page));
 }

@@ -6,10 +6,11 @@
 #include "kernel/host/boot_info.h"
 #include "kernel/lib/types.h"
 
-/** Find the TSC frequency: from CPUID, else against the PIT; panics when that does not count.  Boot CPU, once. */
+/** Find the TSC frequency (clock_rate.c); panics when there is none.  Boot CPU, once, after acpi_init(). */
 void clock_init(const struct boot_info *bi);
 
-extern uint64_t clock_tsc_hz; /* [c] */
+extern uint64_t clock_tsc_hz;
+extern bool clock_tsc_stable; /* all CPUs have the same TSC; known after pcpu_start_all() */
 uint64_t tsc_read(void);      /* RDTSC, ordered after earlier loads */
 uint64_t clock_us(void);      /* microseconds since clock_init, monotonic */
 uint64_t clock_tsc_to_us(uint64_t ticks);

@@ -7,6 +7,7 @@
  * Invariant: whenever timer_tsc is set, 0 < timer_hw_tsc <= timer_tsc. */
 #include "kernel/host/pcpu.h"
 #include "kernel/host/clock.h"
+#include "kernel/host/clock_impl.h"
 #include "kernel/host/machine_check.h"
 #include "kernel/host/page.h"
 #include "kernel/host/x86/apic.h"
@@ -89,11 +90,26 @@ static void ap_entry(struct pcpu *p)
 {
     paging_load();
     cpu_setup(p, false);
-    atomic_store_explicit(&p->online, true, memory_order_release);    /* pairs with the acquire in cpu_start */
+    atomic_store_explicit(&p->online, true, memory_order_release); /* pairs with the acquire in cpu_start */
+    tsc_sync_follow();
     while (!atomic_load_explicit(&all_started, memory_order_acquire)) /* pairs with the release in pcpu_start_all */
-        cpu_relax();
+        sti_hlt_cli(); /* a kick ends it: of hundreds that spin, an emulator has few that get on */
     ap_work();
     panic("the work of CPU %u returned", p->index);
+}
+
+static void pcpu_tsc_check(const struct pcpu *p)
+{
+    int64_t ticks;
+
+    if (tsc_sync_lead(&ticks))
+        return;
+    if (clock_tsc_stable)
+        log_warn("cpu",
+                 "CPU %u's clock (TSC) differs from CPU 0's by %ld ticks: guests are told that theirs are not "
+                 "stable",
+                 p->index, ticks);
+    clock_tsc_stable = false;
 }
 
 static void pcpu_start_one(const struct boot_info *bi, uint32_t id)
@@ -105,6 +121,7 @@ static void pcpu_start_one(const struct boot_info *bi, uint32_t id)
     pcpu_stack_alloc(p);
     if (cpu_start(p, bi->ap_trampoline, pcpu_stack_top(p), ap_entry)) {
         pcpu_count++;
+        pcpu_tsc_check(p);
         return;
     }
     log_warn("cpu", "the CPU with APIC ID %u did not start within a second; going on without it", id);
@@ -145,6 +162,8 @@ void pcpu_start_all(const struct boot_info *bi, void (*entry)(void))
             pcpu_start_one(bi, bi->cpu_apic_id[i]);
     log_info("cpu", "%u of %u CPUs running (list from %s)", pcpu_count, bi->n_cpus, bi->cpu_source);
     atomic_store_explicit(&all_started, true, memory_order_release);
+    for (unsigned i = 1; i < pcpu_count; i++)
+        pcpu_kick(i);
 }
 
 void pcpu_run(void (*work)(void))

@@ -16,6 +16,7 @@ uint64_t fake_tsc, fake_wall_ns, fake_n_reads, fake_n_written;
 struct vcpu *fake_running;
 
 uint64_t clock_tsc_hz = 3000000000;
+bool clock_tsc_stable = true;
 uint32_t fpu_save_area_size = 4096;
 bool fpu_xsavec_broken;
 uint64_t tsc_read(void) { return fake_tsc; }

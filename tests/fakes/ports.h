@@ -17,6 +17,8 @@ void fake_out(uint16_t port, unsigned size, uint32_t v);
 uint32_t fake_mmio_in(const volatile void *p, unsigned size);
 struct cpuid fake_cpuid(uint32_t leaf, uint32_t subleaf);
 uint64_t fake_rdtsc(void);
+uint64_t fake_rdmsr(uint32_t msr);
+void fake_wrmsr(uint32_t msr, uint64_t v);
 
 static inline uint8_t inb(uint16_t port) { return (uint8_t)fake_in(port, 1); }
 static inline uint16_t inw(uint16_t port) { return (uint16_t)fake_in(port, 2); }
@@ -32,6 +34,8 @@ static inline void mmio_write16(volatile void *p, uint16_t v) { *(volatile uint1
 static inline void mmio_write32(volatile void *p, uint32_t v) { *(volatile uint32_t *)p = v; }
 static inline struct cpuid cpuidex(uint32_t leaf, uint32_t subleaf) { return fake_cpuid(leaf, subleaf); }
 static inline struct cpuid cpuid(uint32_t leaf) { return fake_cpuid(leaf, 0); }
+static inline uint64_t rdmsr(uint32_t msr) { return fake_rdmsr(msr); }
+static inline void wrmsr(uint32_t msr, uint64_t v) { fake_wrmsr(msr, v); }
 static inline uint64_t rdtsc(void) { return fake_rdtsc(); }
 static inline uint64_t rdtsc_ordered(void) { return fake_rdtsc(); }
 static inline void cpu_relax(void) {}

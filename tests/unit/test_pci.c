@@ -75,6 +75,8 @@ struct cpuid fake_cpuid(uint32_t leaf, uint32_t subleaf)
     return (struct cpuid){ 0 };
 }
 uint64_t fake_rdtsc(void) { return 0; }
+uint64_t fake_rdmsr(uint32_t msr) { return msr; }
+void fake_wrmsr(uint32_t msr, uint64_t v) { (void)msr, (void)v; }
 
 static uint8_t mcfg[MCFG_FIRST + 3 * MCFG_ENTRY_LEN];
 static uint32_t mcfg_len;

@@ -186,6 +186,10 @@ static void test_pages(void **state)
     assert_int_equal(page[0] & 1, 0);
     assert_true(page[0]);
     assert_int_equal(page[29], 1); /* stable */
+    clock_tsc_stable = false;      /* the host's CPUs have different TSCs */
+    assert_int_equal(msr_write(v, MSR_KVM_SYSTEM_TIME_NEW, 0x4001), HV_OK);
+    assert_int_equal(m.ram[0x4000 + 29], 0);
+    clock_tsc_stable = true;
     assert_int_equal(msr_write(v, MSR_KVM_SYSTEM_TIME_NEW, 0x4003), HV_E_GUEST);
     assert_int_equal(msr_write(v, MSR_KVM_SYSTEM_TIME_NEW, (16 * MIB - 16) | 1), HV_E_GUEST);
     assert_int_equal(msr_write(v, MSR_KVM_WALL_CLOCK_NEW, UINT64_C(0xfffffffffffffffc)), HV_E_GUEST);
