@@ -9,10 +9,11 @@
  *  Boot CPU, after acpi_init().  SDM 3B "Determining the Processor Base Frequency". */
 uint64_t tsc_rate(const char **source);
 
-/** Compare the boot CPU's TSC with that of the CPU that calls tsc_sync_follow() now; takes some ms.  Where the
- *  processor has TSC_ADJUST, that CPU's TSC is set right first.  False: they differ, by *ticks (the other one is
- *  ahead, if positive), or the other CPU did not come.  Boot CPU. */
-HV_MUST_CHECK bool tsc_sync_lead(int64_t *ticks);
-void tsc_sync_follow(void);
+/** Compare the boot CPU's TSC with that of CPU `cpu`, which calls tsc_sync_follow(cpu); takes some ms, at most some
+ *  seconds.  CPUs are compared in rising order.  Where the processor has TSC_ADJUST, that CPU's TSC is set right first.
+ *  False: they differ, by *ticks (the other one is ahead, if positive), or the other CPU did not come; one that comes
+ *  later does not wait.  Boot CPU. */
+HV_MUST_CHECK bool tsc_sync_lead(unsigned cpu, int64_t *ticks);
+void tsc_sync_follow(unsigned cpu);
 
 #endif

@@ -172,7 +172,7 @@ static uint64_t counter_measure(const struct counter *c, bool *dead)
     }
     struct sample b = counter_sample(c);
     uint32_t counts = (b.count - a.count) & c->mask;
-    if (c->read == pit_read ? inb(PIT_GATE) & PIT_OUT2 : counts > 2 * window)
+    if (c->read == pit_read ? inb(PIT_GATE) & PIT_OUT2 : counts < window || counts > 2 * window)
         return 0;
     return div128(0, (b.tsc - a.tsc) * c->hz, counts);
 }

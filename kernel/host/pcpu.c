@@ -91,7 +91,7 @@ static void ap_entry(struct pcpu *p)
     paging_load();
     cpu_setup(p, false);
     atomic_store_explicit(&p->online, true, memory_order_release); /* pairs with the acquire in cpu_start */
-    tsc_sync_follow();
+    tsc_sync_follow(p->index);
     while (!atomic_load_explicit(&all_started, memory_order_acquire)) /* pairs with the release in pcpu_start_all */
         sti_hlt_cli(); /* a kick ends it: of hundreds that spin, an emulator has few that get on */
     ap_work();
@@ -102,7 +102,7 @@ static void pcpu_tsc_check(const struct pcpu *p)
 {
     int64_t ticks;
 
-    if (tsc_sync_lead(&ticks))
+    if (tsc_sync_lead(p->index, &ticks))
         return;
     if (clock_tsc_stable)
         log_warn("cpu",

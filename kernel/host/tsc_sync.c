@@ -20,9 +20,11 @@
 #define TURNS_MIN  4   /* of CPUs that an emulator runs in turn, after SLOW_US */
 #define SLOW_US    20000
 #define ABSENT_US  1000000
-#define OVER       UINT32_MAX
+#define OVER       0xffu /* no more tries */
+_Static_assert(MEET_TRIES < OVER, "numbers of tries");
 
-/* Numbers of tries, from 1 on; each is written by one side, by release, and read by the other by acquire. */
+/* CPU << 8 | number of the try, from 1 on; each is written by one side, by release, and read by the other by acquire.
+ * CPUs are asked in rising order, so one that comes too late sees that another is asked, and goes on. */
 static atomic_uint asked, come, done;
 static uint64_t adjust;     /* the value for the other CPU's TSC_ADJUST; for who asks */
 static uint64_t other_warp; /* by how much the other CPU saw itself behind; for who is done */
@@ -32,6 +34,7 @@ static uint64_t last;      /* under turn, as the two below */
 static bool last_is_other; /* the other CPU left it */
 static unsigned n_turns;
 
+static unsigned try_of(unsigned cpu, unsigned number) { return cpu << 8 | number; }
 static bool have_adjust(void) { return cpuid(0).eax >= 7 && (cpuidex(7, 0).ebx & BIT32(1)); }
 
 /* Take turns with the other CPU.  Returns by how much this one was seen to be behind. */
@@ -76,42 +79,36 @@ static bool tsc_try(unsigned number, int64_t *ahead)
     return true;
 }
 
-bool tsc_sync_lead(int64_t *ticks)
+bool tsc_sync_lead(unsigned cpu, int64_t *ticks)
 {
     bool can_adjust = have_adjust(), came = true;
 
     adjust = can_adjust ? rdmsr(MSR_TSC_ADJUST) : 0;
     *ticks = 0;
-    atomic_store(&come, 0);
-    atomic_store(&done, 0);
     for (unsigned i = 1; i <= (can_adjust ? MEET_TRIES : 1); i++) {
-        came = tsc_try(i, ticks);
+        came = tsc_try(try_of(cpu, i), ticks);
         if (!came || !*ticks)
             break;
         adjust -= (uint64_t)*ticks;
     }
-    atomic_store_explicit(&asked, OVER, memory_order_release);
-    /* before the next CPU finds it: this one has read it */
-    return tsc_wait(&come, OVER) && came && !*ticks;
+    atomic_store_explicit(&asked, try_of(cpu, OVER), memory_order_release);
+    return came && !*ticks;
 }
 
-void tsc_sync_follow(void)
+void tsc_sync_follow(unsigned cpu)
 {
-    unsigned number = 0, next;
-
-    for (;;) {
-        do {
-            cpu_relax();
-            next = atomic_load_explicit(&asked, memory_order_acquire);
-        } while (next == number || (!number && next == OVER));
-        if (next == OVER)
-            break;
-        number = next;
-        if (have_adjust() && rdmsr(MSR_TSC_ADJUST) != adjust)
-            wrmsr(MSR_TSC_ADJUST, adjust);
-        atomic_store_explicit(&come, number, memory_order_release);
-        other_warp = tsc_meet(true);
-        atomic_store_explicit(&done, number, memory_order_release);
+    for (unsigned seen = try_of(cpu, 0);;) {
+        unsigned next = atomic_load_explicit(&asked, memory_order_acquire);
+        if (next >= try_of(cpu, OVER))
+            return;
+        if (next > seen) {
+            seen = next;
+            if (have_adjust() && rdmsr(MSR_TSC_ADJUST) != adjust)
+                wrmsr(MSR_TSC_ADJUST, adjust);
+            atomic_store_explicit(&come, next, memory_order_release);
+            other_warp = tsc_meet(true);
+            atomic_store_explicit(&done, next, memory_order_release);
+        }
+        cpu_relax();
     }
-    atomic_store_explicit(&come, OVER, memory_order_release);
 }

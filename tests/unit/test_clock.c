@@ -113,6 +113,7 @@ void *mmio_map(hpa_t a, uint64_t len)
 static _Thread_local bool is_other;
 static bool with_threads, adjust_works;
 static int64_t other_offset;
+static unsigned other_index; /* rises with each pair */
 static _Atomic uint64_t adjust_msr[2];
 
 static uint64_t real_ns(void)
@@ -147,7 +148,7 @@ static void *other_cpu(void *is_absent)
 {
     is_other = true;
     if (!is_absent)
-        tsc_sync_follow();
+        tsc_sync_follow(other_index);
     return NULL;
 }
 
@@ -155,8 +156,9 @@ static bool meet(bool is_absent, int64_t *ticks)
 {
     pthread_t t;
     with_threads = true;
+    other_index++;
     assert_int_equal(pthread_create(&t, NULL, other_cpu, is_absent ? &t : NULL), 0);
-    bool same = tsc_sync_lead(ticks);
+    bool same = tsc_sync_lead(other_index, ticks);
     assert_int_equal(pthread_join(t, NULL), 0);
     with_threads = false;
     return same;
@@ -214,7 +216,9 @@ static void test_differs(void **state)
     }
     other_offset = 0;
     assert_false(meet(true, &ticks));
+    tsc_sync_follow(other_index); /* it comes too late, and does not wait */
     assert_true(meet(false, &ticks));
+    tsc_sync_follow(other_index - 1);
 }
 
 /* ---- the rate ---- */
