@@ -35,6 +35,7 @@
 #include "kernel/lib/fmt.h"
 #include "kernel/lib/log.h"
 #include "kernel/manage/events.h"
+#include "kernel/peers/checkpoint.h"
 #include "kernel/peers/migration.h"
 #include "kernel/peers/storage_turn.h"
 #include "kernel/store/checkpoint.h"
@@ -333,6 +334,8 @@ static enum hv_err move_check_guest(const struct disk_move *d, const struct vm *
         return REFUSE(HV_E_BUSY, "%s is moving; its disk can move after that", d->guest);
     if (vm->saving)
         return REFUSE(HV_E_BUSY, "%s is being saved; its disk can move after that", d->guest);
+    if (checkpoint_is_made(d->guest))
+        return REFUSE(HV_E_BUSY, "a checkpoint of %s is being made; its disk can move after that", d->guest);
     if (saved_is(d->guest))
         return REFUSE(HV_E_BUSY, "%s is saved, and goes on with its disks where they are: `vm restore` it first",
                       d->guest);
@@ -730,11 +733,28 @@ static bool move_copying(struct disk_move *d)
     return true;
 }
 
+/* The guest was stopped, so what its memory had is gone, and the volume that it came from is complete: the guest has
+ * that again.  A reset leaves the memory as it is. */
+static bool move_taken_back(struct disk_move *d)
+{
+    struct vm *vm = vm_find(d->guest);
+    char why[320];
+    if (d->m || d->to.kind != DISK_IN_RAM || !vm || vm_state(vm) != VM_STOPPED)
+        return false;
+    d->o.keep = true; /* whatever comes: the guest may be started before the registry takes the definition */
+    bool is_same = d->disk < vm->config.n_disks && vm->config.disk[d->disk].kind == DISK_IN_RAM;
+    if (is_same && vm_define_disk(vm, d->disk, &d->from, WHY(why)))
+        return false;
+    d->switched = false;
+    (void)move_lost(d);
+    return true;
+}
+
 /* After a while the job ends, and makes room for others.  The two sides stay equal. */
 static bool move_recording(struct disk_move *d)
 {
     char text[400];
-    if (registry_durable(d->put)) {
+    if (move_taken_back(d) || registry_durable(d->put)) {
         move_to(d, MOVE_LEAVING);
         return true;
     }

@@ -369,7 +369,7 @@ struct snapshot *lv_disk_store(const struct lvm_group *g, const char *uuid, cons
     for (struct lv_disk *l = open_disks; l; l = l->next) {
         if (l->group != g || strcmp(l->use->uuid, uuid) != 0 || !l->origin)
             continue;
-        if (!l->closed)
+        if (!l->closed && l->disk.known)              /* else one that was closed may still write to these stores */
             (void)snap_origin_ready(l->origin, &why); /* it may have had no request since the snapshot was made */
         return snap_origin_store(l->origin, cow_uuid);
     }

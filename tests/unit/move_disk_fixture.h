@@ -56,7 +56,8 @@ bool vm_pause(struct vm *v)
     return true;
 }
 void vm_resume(struct vm *v) { atomic_store(&v->state, VM_RUNNING); }
-static bool moving_away, saved, has_checkpoint;
+static bool moving_away, saved, has_checkpoint, makes_checkpoint;
+bool checkpoint_is_made(const char *guest) { return guest && makes_checkpoint; }
 struct checkpoint checkpoint_next(const char *guest, const struct checkpoint *after)
 {
     (void)guest;

@@ -76,6 +76,38 @@ static void test_memory_round_trip(void **state)
     place_check("ram:8M");
 }
 
+/* A guest stops before the registry has it that its disk is in memory: it has its complete volume again. */
+static void test_stopped_before_memory_is_durable(void **state)
+{
+    static uint8_t kept[sizeof(flushed)];
+    (void)state;
+    for (unsigned bad = 0; bad < 2; bad++) {
+        warm_up();
+        n_jobs = 0;
+        must_begin(0, "ram", (struct disk_move_options){ .sure = true });
+        fake_registry_lands = false;
+        assert_true(run_to(MOVE_RECORDING));
+        fake_registry_bad = bad ? "its disk fails" : "";
+        for (unsigned n = 0; bad && n < 100000 && jobs[0].running; n++)
+            turn();
+        memcpy(kept, flushed, sizeof(kept));
+        guest_stop(0);
+        memcpy(flushed, kept, sizeof(kept));
+        for (unsigned n = 0; n < 10; n++)
+            turn();
+        fake_registry_bad = "";
+        fake_registry_lands = true;
+        fake_registry_land();
+        run();
+        assert_int_equal(jobs[0].e, bad ? HV_E_IO : HV_E_CANCEL);
+        assert_string_equal(registry_get("vm/g0", NULL), "lv:vg0/db");
+        assert_null(registry_get("storage/g0.0", NULL));
+        guest_start(0);
+        place_check("lv:vg0/db");
+        clean_check();
+    }
+}
+
 /* Those of a guest's disks in memory that are behind the one that moves stay as they are. */
 static void test_memory_beside_memory(void **state)
 {
@@ -676,6 +708,9 @@ static void test_refused_for_the_guest(void **state)
     has_checkpoint = true;
     refused(HV_E_BUSY, "lv:vg0/new", "has checkpoints");
     has_checkpoint = false;
+    makes_checkpoint = true;
+    refused(HV_E_BUSY, "lv:vg0/new", "is being made; its disk can move after that");
+    makes_checkpoint = false;
     define_error = HV_E_UNSUPP;
     refused(HV_E_UNSUPP, "lv:vg0/new", "godwit.conf");
     define_error = HV_OK;
@@ -786,6 +821,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_round_trip, begin, end),
         cmocka_unit_test_setup_teardown(test_memory_round_trip, begin, end),
+        cmocka_unit_test_setup_teardown(test_stopped_before_memory_is_durable, begin, end),
         cmocka_unit_test_setup_teardown(test_memory_beside_memory, begin, end),
         cmocka_unit_test_setup_teardown(test_no_memory, begin, end),
         cmocka_unit_test_setup_teardown(test_every_state_and_event, begin, end),
