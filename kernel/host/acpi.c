@@ -113,9 +113,10 @@ static unsigned aml_byte_parse(const uint8_t *p, const uint8_t *end, uint8_t *v)
         *v = *p;
         return 1;
     }
-    unsigned len = end - p < 3 ? 0 : *p == AML_BYTE ? 2 : *p == AML_WORD ? 3 : 0;
-    if (len)
-        *v = p[1];
+    unsigned len = p >= end ? 0 : *p == AML_BYTE ? 2 : *p == AML_WORD ? 3 : 0;
+    if (!len || end - p < len)
+        return 0;
+    *v = p[1];
     return len;
 }
 

@@ -13,6 +13,8 @@
 #include "kernel/lib/log.h"
 #include "kernel/vm/vm_manage.h"
 
+#define RETIRED_MAX 256u
+
 static bool vm_has_block(const struct vm *vm, const void *block)
 {
     for (uint64_t i = 0; i < vm->mem.n_blocks; i++)
@@ -30,6 +32,22 @@ static struct vm *block_owner(const void *block)
     return NULL;
 }
 
+/* Nobody else ever gets this block, whatever becomes of the guest. */
+static void block_retire(const void *block)
+{
+    static const void *retired[RETIRED_MAX]; /* service pCPU only */
+    static unsigned n;
+    for (unsigned i = 0; i < n; i++)
+        if (retired[i] == block)
+            return;
+    if (n == RETIRED_MAX) {
+        log_error("mce", "more than %u blocks of memory have lost data; this one is used on", RETIRED_MAX);
+        return;
+    }
+    retired[n++] = block;
+    block_pin(block);
+}
+
 static void memory_lost(const struct mce_record *r)
 {
     void *block = hpa_ptr(hpa(ALIGN_DOWN(r->addr, BLOCK_SIZE)));
@@ -38,12 +56,12 @@ static void memory_lost(const struct mce_record *r)
         log_error("mce", "the host's memory at 0x%lx has lost data; no guest has it now", r->addr);
         return;
     }
+    block_retire(block); /* also of a guest that this error has stopped already, or that does not run yet */
     if ((vm_state(vm) != VM_RUNNING && vm_state(vm) != VM_PAUSED) || atomic_load(&vm->power_request)) {
         log_error("mce", "the host's memory at 0x%lx has lost data of %s, which is %s", r->addr, vm->config.name,
                   vm_state_name(vm_state(vm)));
         return;
     }
-    block_pin(block);
     snprintf(vm->crash_reason, sizeof(vm->crash_reason),
              "its memory has lost data: uncorrectable hardware error at host address 0x%lx (CPU %u, bank %u)", r->addr,
              r->cpu, r->bank);

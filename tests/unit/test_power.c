@@ -179,6 +179,17 @@ static void test_a_word_is_an_integer_as_well(void **state)
     assert_string_equal(after(power_off), "w 404=3401, w 408=3801");
 }
 
+/* Bytes as the last thing in the table. */
+static void test_s5_at_the_end(void **state)
+{
+    static const char s5[12] = "\x08_S5_\x12\x06\x02\x0a\x05\x0a\x06";
+    (void)state;
+    memset(dsdt + 40, 0, 14);
+    memcpy(dsdt + sizeof(dsdt) - sizeof(s5), s5, sizeof(s5));
+    put(fadt + 68, 0x408, 4);
+    assert_string_equal(after(power_off), "w 404=3401, w 408=3801");
+}
+
 /* A real machine whose tables do not work, or that has none: no port of an emulator is written. */
 static void test_no_pokes_at_emulators_ports(void **state)
 {
@@ -257,6 +268,7 @@ static void test_watchdog_is_stopped(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { T(test_s5_by_pm1),
+                                        T(test_s5_at_the_end),
                                         T(test_acpi_mode_first),
                                         T(test_extended_registers_win),
                                         T(test_reduced_hardware),
