@@ -4,15 +4,21 @@
  * How a bank is judged, by its STATUS:
  *   UC  PCC  S  AR
  *   0   -    -  -   corrected; on AMD with bit 44: deferred
+ *   1   -    -  -   with EN=0: deferred, since the hardware asks for nothing
  *   1   1    -  -   fatal
  *   1   0    0  0   deferred (UCNA)              with MCG_CAP.SER_P; without it S and AR are other bits
  *   1   0    1  0   action optional (SRAO)
  *   1   0    1  1   action required (SRAR); fatal if another error was lost (OVER)
  *   1   0    -  -   without SER_P: action required on processors that contain errors (SUCCOR), else fatal
  * A processor to which Intel's broadcast brought another one's error has RIPV and not EIPV: for it, an action that is
- * required is the other's, so it is optional.
+ * required is the other's: it leaves that bank alone, whatever it ran.
  *
- * No processor waits for another: each reads all banks that it has, and the first one clears those that are shared. */
+ * No processor waits for another: each reads all banks that it has, and the first one clears those that are shared.
+ * A poll leaves an error with S=1 until the next poll: it takes nothing from a processor whose #MC is on its way.
+ * It stops the host only for what #MC would have been raised for: PCC, unless MCIP says that #MC was raised.
+ *
+ * RIPV speaks of the instruction that was interrupted.  If that was a guest's, the host's state is intact: without RIPV
+ * the guest cannot go on, and without EIPV as well nobody knows whose error it was. */
 #include "kernel/host/machine_check.h"
 
 #include <stdatomic.h>
@@ -43,6 +49,8 @@
 #define MISC_MODE_PHYS 2u
 #define QUEUE_LEN      32u
 #define POLL_US        10000000u
+
+enum mce_way { MCE_RAISED, MCE_BYSTANDER, MCE_POLLED }; /* how an error was found; bystander: #MC for another's error */
 
 const char *const mce_kind_names[MCE_KINDS] = { [MCE_CORRECTED] = "corrected",
                                                 [MCE_DEFERRED] = "deferred",
@@ -108,6 +116,8 @@ static enum mce_kind mce_judge(uint64_t status, uint64_t cap)
 {
     if (!(status & MCI_UC))
         return contains_errors && (status & MCI_DEFERRED) ? MCE_DEFERRED : MCE_CORRECTED;
+    if (!(status & MCI_EN))
+        return MCE_DEFERRED;
     if (status & MCI_PCC)
         return MCE_FATAL;
     if (!(cap & MCG_CAP_SER_P))
@@ -135,23 +145,39 @@ static bool mce_bank_read(struct mce_record *r, unsigned bank, uint64_t cap)
     return true;
 }
 
-/* Queue what the banks have, and clear them but for fatal errors.  bystander: another processor's error.  Returns the
- * worst. */
-static enum mce_kind mce_banks_take(uint64_t mcg_status, bool bystander)
+/* True: another processor may have to act on it. */
+static bool mce_is_left(const struct mce_record *r, uint64_t cap, enum mce_way way)
 {
-    uint64_t cap = mce_msr(MSR_MCG_CAP);
+    if (!(cap & MCG_CAP_SER_P))
+        return false;
+    if (way == MCE_BYSTANDER)
+        return r->kind == MCE_REQUIRED;
+    bool signalled = (r->status & MCI_UC) && (r->status & MCI_S);
+    return way == MCE_POLLED && signalled && r->bank < 64 && !(this_pcpu()->mce_seen & BIT64(r->bank));
+}
+
+/* Queue what the banks have, and clear them but for errors that stop the host.  Returns the worst. */
+static enum mce_kind mce_banks_take(uint64_t mcg_status, enum mce_way way)
+{
+    uint64_t cap = mce_msr(MSR_MCG_CAP), seen = 0;
     enum mce_kind worst = MCE_CORRECTED;
     for (unsigned i = 0; i < (cap & MCG_CAP_BANKS); i++) {
         struct mce_record r = { .cpu = this_pcpu()->index, .mcg_status = mcg_status };
         if (!mce_bank_read(&r, i, cap))
             continue;
-        if (r.kind == MCE_REQUIRED && bystander && (cap & MCG_CAP_SER_P))
-            r.kind = MCE_OPTIONAL;
-        worst = MAX(worst, r.kind);
+        if (mce_is_left(&r, cap, way)) {
+            seen |= i < 64 ? BIT64(i) : 0;
+            continue;
+        }
+        bool stops = r.kind == MCE_FATAL && (way != MCE_POLLED || (r.status & MCI_PCC));
+        if (stops || r.kind != MCE_FATAL)
+            worst = MAX(worst, r.kind);
         mce_put(&r);
-        if (r.kind != MCE_FATAL)
+        if (!stops)
             mce_msr_set(MSR_MC0_CTL + 4 * i + 1, 0);
     }
+    if (way == MCE_POLLED)
+        this_pcpu()->mce_seen = seen;
     return worst;
 }
 
@@ -171,27 +197,37 @@ void mce_cpu_init(bool succor)
     mce_msr_set(MSR_MCG_STATUS, 0);
 }
 
+/* Take what #MC was raised for. */
+static enum mce_verdict mce_raised_take(uint64_t mcg, enum mce_way way, bool in_guest)
+{
+    enum mce_kind worst = mce_banks_take(mcg, way);
+    bool returns = mcg & MCG_RIPV;
+    if (worst == MCE_FATAL || (!returns && !(in_guest && (mcg & MCG_EIPV))) || (worst == MCE_REQUIRED && !in_guest))
+        return MCE_HOST_LOST;
+    mce_msr_set(MSR_MCG_STATUS, 0); /* another #MC before this is a shutdown */
+    return worst == MCE_REQUIRED || !returns ? MCE_GUEST_LOST : MCE_GO_ON;
+}
+
 enum mce_verdict mce_take(bool in_guest)
 {
     uint64_t mcg = mce_msr(MSR_MCG_STATUS);
     bool bystander = (mcg & MCG_RIPV) && !(mcg & MCG_EIPV);
     this_pcpu()->n_mce++;
-    enum mce_kind worst = mce_banks_take(mcg, bystander && !in_guest);
-    if (worst == MCE_FATAL || !(mcg & MCG_RIPV) || (worst == MCE_REQUIRED && !in_guest))
-        return MCE_HOST_LOST;
-    mce_msr_set(MSR_MCG_STATUS, 0); /* another #MC before this is a shutdown */
-    return worst == MCE_REQUIRED ? MCE_GUEST_LOST : MCE_GO_ON;
+    if (in_guest && !(mcg & MCG_MCIP))
+        return this_pcpu()->mce_polled; /* AMD: a kick came between the exit and this, and polled */
+    return mce_raised_take(mcg, bystander ? MCE_BYSTANDER : MCE_RAISED, in_guest);
 }
 
-/* QEMU delivers #MC to the guest that runs, as if there was no intercept: MCIP is still set then. */
+/* With MCIP, #MC has ended a guest just now, and mce_take() follows; or QEMU has delivered it to the guest, as if there
+ * was no intercept. */
 enum mce_verdict mce_poll(void)
 {
     uint64_t mcg = mce_msr(MSR_MCG_STATUS);
-    if (mce_banks_take(mcg, false) == MCE_FATAL)
-        return MCE_HOST_LOST;
-    if (mcg & MCG_MCIP)
-        mce_msr_set(MSR_MCG_STATUS, 0);
-    return MCE_GO_ON;
+    if (!(mcg & MCG_MCIP))
+        return mce_banks_take(mcg, MCE_POLLED) == MCE_FATAL ? MCE_HOST_LOST : MCE_GO_ON;
+    enum mce_verdict verdict = mce_raised_take(mcg, MCE_RAISED, true);
+    this_pcpu()->mce_polled = verdict;
+    return verdict == MCE_HOST_LOST ? MCE_HOST_LOST : MCE_GO_ON;
 }
 
 void mce_step(void)

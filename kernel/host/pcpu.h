@@ -46,7 +46,9 @@ struct pcpu {
     atomic_bool online;
     uint64_t n_timer, n_kick, n_device, idle_us;
     uint64_t n_nmi, n_mce;
-    atomic_bool mce_due;    /* [a] the next kick polls the banks */
+    atomic_bool mce_due; /* [a] the next kick polls the banks */
+    uint64_t mce_seen;   /* [owner] banks that the last poll left; its verdict */
+    unsigned mce_polled;
     uint64_t n_timer_late;  /* [boot CPU] lost timer interrupts: pcpu_check_timers() */
     void *vendor_area;      /* owned: VMXON region, or AMD's host save area */
     void *host_vmcb;        /* owned: AMD's VMCB for the host's VMSAVE and VMLOAD */
