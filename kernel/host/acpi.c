@@ -142,11 +142,24 @@ static void dsdt_s5_find(uint64_t dsdt_addr, struct acpi_power *out)
     }
 }
 
+#define REG_LEN_MAX 4u /* bytes that are read or written at once */
+
+bool acpi_memory_reg_usable(uint64_t addr)
+{
+    bool usable = addr && addr < BIT64(47) - PAGE_SIZE;
+    for (uint32_t i = 0; usable && i < boot->n_mem; i++) {
+        const struct boot_mem *m = &boot->mem[i];
+        bool ours = m->kind == BOOT_MEM_FREE || m->kind == BOOT_MEM_KEEP;
+        usable = !ours || addr + REG_LEN_MAX <= m->base || addr >= m->base + m->len;
+    }
+    return usable;
+}
+
 /* The register that the generic address at offset off of FADT f describes; without one, port (0: none either). */
 static struct acpi_reg fadt_reg(const uint8_t *f, uint32_t len, unsigned off, uint32_t port)
 {
     uint64_t addr = off + GAS_LEN <= len ? le_read(f + off + 4, 8) : 0;
-    if (!addr || f[off] > ACPI_PCI_CONFIG)
+    if (!addr || f[off] > ACPI_PCI_CONFIG || (f[off] == ACPI_MEMORY && !acpi_memory_reg_usable(addr)))
         return (struct acpi_reg){ .space = ACPI_PORT, .addr = port };
     return (struct acpi_reg){ .space = f[off], .addr = addr };
 }

@@ -20,6 +20,8 @@ struct acpi_reg { /* ACPI "Generic Address Structure" */
     enum { ACPI_MEMORY, ACPI_PORT, ACPI_PCI_CONFIG } space;
     uint64_t addr; /* 0: none.  PCI: bits 47:32 device, 31:16 function, 15:0 offset, of bus 0 */
 };
+/** False: no register can be at this address: 0, outside the identity map, or in the pool's or the image's memory. */
+bool acpi_memory_reg_usable(uint64_t addr);
 /* How to enter a sleep state and how to reset: from the FADT and a scan of the DSDT. */
 struct acpi_power {
     uint32_t smi_cmd;                   /* port that switches from SMM to ACPI mode; 0: not needed */

@@ -264,6 +264,29 @@ static void test_watchdog_is_stopped(void **state)
     assert_string_equal(after_stop(1, 0), "");
 }
 
+/* A table that names the pool's memory, or what no address of the identity map is, names no register. */
+static void test_a_register_is_not_in_our_memory(void **state)
+{
+    static uint8_t ours[2 * 4096] __attribute__((aligned(4096)));
+    static struct boot_mem mem[] = { { .len = sizeof(ours), .kind = BOOT_MEM_FREE } };
+    struct boot_info *bi = (struct boot_info *)(uintptr_t)acpi_boot_info();
+    (void)state;
+    mem[0].base = (uintptr_t)ours;
+    bi->n_mem = 1, memcpy(bi->mem, mem, sizeof(mem));
+    gas_put(116, 0, (uintptr_t)ours + 8);
+    assert_string_equal(after(power_reset), "");
+    wdat_entry(0, 11, 2, 0, (uintptr_t)ours + 4094, 1);
+    assert_string_equal(after_stop(1, 0), "");
+    wdat_entry(0, 11, 2, 0, (uintptr_t)ours - 2, 1); /* its end */
+    assert_string_equal(after_stop(1, 0), "");
+    for (unsigned i = 0; i < sizeof(ours); i++)
+        assert_int_equal(ours[i], 0);
+    gas_put(116, 0, BIT64(48) + (uintptr_t)memory_reg); /* would wrap around */
+    memory_reg[0] = 7;
+    assert_string_equal(after(power_reset), "");
+    bi->n_mem = 0;
+}
+
 #define T(f) cmocka_unit_test_setup(f, begin)
 int main(void)
 {
@@ -275,6 +298,7 @@ int main(void)
                                         T(test_a_word_is_an_integer_as_well),
                                         T(test_no_pokes_at_emulators_ports),
                                         T(test_reset_register),
-                                        T(test_watchdog_is_stopped) };
+                                        T(test_watchdog_is_stopped),
+                                        T(test_a_register_is_not_in_our_memory) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

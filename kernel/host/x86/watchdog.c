@@ -62,7 +62,7 @@ static void wdat_reg_write(const struct wdat_insn *i, uint32_t v)
 /* Returns what a READ_VALUE says; false otherwise. */
 static bool wdat_insn_execute(const struct wdat_insn *i)
 {
-    if (i->space > ACPI_PORT || !i->addr)
+    if (i->space > ACPI_PORT || !i->addr || (i->space == ACPI_MEMORY && !acpi_memory_reg_usable(i->addr)))
         return false;
     if ((i->kind & ~KEEP_OTHERS) == READ_VALUE)
         return (wdat_reg_read(i) >> i->first_bit & i->mask) == i->value;
